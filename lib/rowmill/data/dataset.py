@@ -1,0 +1,176 @@
+"""Rows become arrays: the splits, the versions, the fingerprint."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from rowmill.data.sources import Source
+from rowmill.data.warehouse import Warehouse
+from rowmill.errors import NotFoundError, SourceError
+from rowmill.records import EXAMPLES, TABLES, DatasetVersion, from_row, now, to_row
+
+TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples as arrays.
+
+    Attributes:
+        keys: One per example.
+        images: uint8, (examples, height, width, channels).
+        targets: int64, (examples,): each label's place in the version's label set.
+    """
+
+    keys: list[str]
+    images: npt.NDArray[np.uint8]
+    targets: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What training may see of a data set version."""
+
+    version: DatasetVersion
+    train: Examples
+    validation: Examples
+
+
+def assign_splits(keys: Sequence[str], declared_holdout: npt.NDArray[np.bool_]) -> list[str]:
+    """Return each key's split: by its SHA-256, 60 % train, 20 % validation, 20 % holdout.
+
+    Where the source declares a test part, that part is the holdout and the rest is 80 % train, 20 % validation. A key's
+    split never depends on the other keys, so that an example stays where it was when the source grows.
+    """
+    declared = bool(declared_holdout.any())
+    splits = []
+    for key, is_holdout in zip(keys, declared_holdout, strict=True):
+        tenth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10
+        if is_holdout or (tenth in (2, 3) and not declared):
+            splits.append(HOLDOUT)
+        else:
+            splits.append(VALIDATION if tenth in (0, 1) else TRAIN)
+    return splits
+
+
+def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVersion:
+    """Store a source's examples as a data set version; unchanged examples are the version that is there already.
+
+    The version's row is written last: an ingest that is cut off leaves nothing that a reader sees.
+
+    Args:
+        warehouse: Where to.
+        source: The examples.
+        service: Whose examples they are; the source's name when empty.
+
+    Raises:
+        SourceError: The examples cannot train and judge a classifier.
+    """
+    service = service or source.name
+    rows = _rows(source)
+    _check(rows, source)
+    fingerprint = _fingerprint(rows)
+    for known in versions(warehouse, service):
+        if known.fingerprint == fingerprint:
+            return known
+    version = DatasetVersion(
+        version=fingerprint[:12],
+        service=service,
+        ingest_id=rows["ingest_id"].iloc[0],
+        fingerprint=fingerprint,
+        source=source.origin,
+        labels=tuple(sorted(rows["label"].unique(), key=_label_order)),
+        shape=source.images.shape[1:],
+        counts={split: int((rows["split"] == split).sum()) for split in (TRAIN, VALIDATION, HOLDOUT)},
+    )
+    warehouse.append(EXAMPLES, rows)
+    warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
+    return version
+
+
+def versions(warehouse: Warehouse, service: str = "") -> list[DatasetVersion]:
+    """Return the data set versions of a service (of all when empty), oldest first."""
+    rows = warehouse.read(TABLES[DatasetVersion], {"service": service} if service else None)
+    return [from_row(DatasetVersion, row) for row in rows.to_dict("records")]
+
+
+def find(warehouse: Warehouse, service: str = "", version: str = "") -> DatasetVersion:
+    """Return one data set version; the latest when `version` is empty.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    known = versions(warehouse, service)
+    for candidate in reversed(known):
+        if version in ("", candidate.version):
+            return candidate
+    wanted = f"data set version {version!r}" if version else "data set"
+    of_service = f" of service {service!r}" if service else ""
+    raise NotFoundError(f"There is no {wanted}{of_service}", found=", ".join(v.version for v in known), step="run notebook 01_ingest first, or give one that is there")
+
+
+def load(warehouse: Warehouse, version: DatasetVersion) -> Dataset:
+    """Return the train and validation splits of a version; the holdout stays where it is."""
+    return Dataset(version, _load_split(warehouse, version, TRAIN), _load_split(warehouse, version, VALIDATION))
+
+
+def load_holdout(warehouse: Warehouse, version: DatasetVersion) -> Examples:
+    """Return the holdout. For `judging.validation` alone: what training has seen cannot judge it."""
+    return _load_split(warehouse, version, HOLDOUT)
+
+
+def _load_split(warehouse: Warehouse, version: DatasetVersion, split: str) -> Examples:
+    where = {"ingest_id": version.ingest_id, "split": split}
+    rows = warehouse.read(EXAMPLES, where, ("example_id", "image", "label"))
+    if len(rows) != version.counts[split]:
+        raise NotFoundError(f"Version {version.version} lists {version.counts[split]} {split} rows", found=f"{len(rows)} in the warehouse", step="ingest its source again")
+    images = np.frombuffer(b"".join(rows["image"]), np.uint8).reshape(-1, *version.shape)
+    place = {label: index for index, label in enumerate(version.labels)}
+    return Examples(rows["example_id"].tolist(), images, rows["label"].map(place).to_numpy(np.int64))
+
+
+def _rows(source: Source) -> pd.DataFrame:
+    pixels = [image.tobytes() for image in source.images]
+    height, width, channels = source.images.shape[1:]
+    return pd.DataFrame(
+        {
+            "ingest_id": secrets.token_hex(8),
+            "example_id": source.keys,
+            "image": pixels,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "label": source.labels,
+            "split": assign_splits(source.keys, source.declared_holdout),
+            "sha256": [hashlib.sha256(image).hexdigest() for image in pixels],
+            "ingested_at": now(),
+        }
+    )
+
+
+def _check(rows: pd.DataFrame, source: Source) -> None:
+    doubled = rows["example_id"][rows["example_id"].duplicated()]
+    if len(doubled):
+        raise SourceError(f"Keys in {source.origin} must be unique", found=f"{len(doubled)} repeated, first {doubled.iloc[0]!r}", step="give each example its own key")
+    per_split = rows.groupby("split")["label"].unique()
+    for split in (TRAIN, VALIDATION, HOLDOUT):
+        missing = set(rows["label"]) - set(per_split.get(split, ()))
+        if missing or rows["label"].nunique() < 2:
+            lacking = f"no {', '.join(sorted(missing))} in the {split} split" if missing else "one label only"
+            raise SourceError(f"{source.origin} needs at least two labels, each in all splits", found=lacking, step="add examples of it")
+
+
+def _fingerprint(rows: pd.DataFrame) -> str:
+    ordered = rows.sort_values("example_id")
+    lines = ordered[["example_id", "label", "split", "sha256"]].to_numpy().tolist()
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+
+def _label_order(label: str) -> tuple[int, str]:
+    return (int(label) if label.isdecimal() else 10**9, label)

@@ -1,0 +1,46 @@
+"""The one narrow interface to where rows live: append and read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+
+from rowmill.data.sqlite import SqliteWarehouse
+from rowmill.errors import SettingsError
+from rowmill.records import Table
+from rowmill.settings import Settings
+
+
+class Warehouse(Protocol):
+    """Append-only tables; the latest row per id is the truth, and no row is ever changed."""
+
+    def append(self, table: Table, rows: pd.DataFrame) -> None:
+        """Add rows, all or none; readers see them only when all are there.
+
+        Args:
+            table: The table, made when it is not there yet.
+            rows: The table's columns, in any order. Values match the column kinds: str, int, float, `bytes`, UTC timestamps.
+
+        Raises:
+            SourceError: A column is missing, unknown, or holds a value of another kind.
+        """
+
+    def read(self, table: Table, where: Mapping[str, Any] | None = None, columns: Sequence[str] = ()) -> pd.DataFrame:
+        """Return the matching rows in the order they were appended; a table nobody wrote yet is empty.
+
+        Args:
+            table: The table.
+            where: Column name to the value it must equal.
+            columns: The columns wanted; all when empty.
+        """
+
+
+def connect(settings: Settings) -> Warehouse:
+    """Open the project's warehouse.
+
+    Raises:
+        SettingsError: The warehouse's kind cannot be used in this version.
+    """
+    if settings.warehouse_kind == "bigquery":
+        raise SettingsError("Setting warehouse.kind = 'bigquery' cannot be used in this version of rowmill", step="set it to 'sqlite' in rowmill.toml")
+    return SqliteWarehouse(settings.state / "warehouse.sqlite")

@@ -1,0 +1,139 @@
+"""Work of this machine that outlives its caller: one at a time per name, found again, stopped as a whole."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from rowmill import settings
+from rowmill.errors import BusyError
+
+
+@contextlib.contextmanager
+def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock `name` of this machine; the kernel frees it when the holder dies.
+
+    Args:
+        state: The folder of local state.
+        name: The lock's file name.
+        what: What the holder does, as a noun phrase: "a run", "a deployment of digits".
+        wait: Seconds to wait for it.
+
+    Raises:
+        BusyError: Another process holds it.
+    """
+    path = state / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait
+    with path.open("a+") as file:
+        while not _try_lock(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                raise BusyError(f"{what[0].upper()}{what[1:]} is going on already", found=f"process {file.read() or 'unknown'}", step="wait until it ends, then try again")
+            time.sleep(0.01)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> psutil.Process:
+    """Start a detached process that `find` and `stop` know by `name`; its output goes to `log_path`.
+
+    Args:
+        state: The folder of local state.
+        name: The job's name, unique on this machine's state folder.
+        command: The argument list; never a shell string.
+        cwd: The folder it starts in.
+        variables: Environment variables on top of this process's own.
+    """
+    log = log_path(state, name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        # Not waited for on purpose: it outlives this process.
+        child = subprocess.Popen(  # pylint: disable=consider-using-with
+            command, cwd=cwd, env=settings.environment(variables), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    process = psutil.Process(child.pid)
+    entry = _entry_path(state, name)
+    entry.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}), "utf-8")
+    return process
+
+
+def find(state: Path, name: str) -> psutil.Process | None:
+    """Return the running process of the job, or None; a pid that now belongs to another program is not it."""
+    try:
+        entry = json.loads(_entry_path(state, name).read_text("utf-8"))
+        process = psutil.Process(entry["pid"])
+        same = abs(process.create_time() - entry["created"]) < 0.01
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (FileNotFoundError, psutil.NoSuchProcess, ValueError):
+        return None
+
+
+def stop(state: Path, name: str) -> bool:
+    """Stop the job and its children, gently first; return whether it was running."""
+    process = find(state, name)
+    _entry_path(state, name).unlink(missing_ok=True)
+    if process is None:
+        return False
+    family = [process, *process.children(recursive=True)]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for survivor in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            survivor.kill()
+    psutil.wait_procs(alive, timeout=5)
+    return True
+
+
+def names(state: Path) -> list[str]:
+    """Return the names of all jobs on record, sorted."""
+    return sorted(path.stem for path in (state / "jobs").glob("*.json"))
+
+
+def log_path(state: Path, name: str) -> Path:
+    """Return where the job's output goes."""
+    return state / "jobs" / f"{name}.log"
+
+
+def last_line(state: Path, name: str) -> str:
+    """Return the last line that the job wrote, or an empty text."""
+    path = log_path(state, name)
+    lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.is_file() else []
+    return lines[-1] if lines else ""
+
+
+def listening(port: int) -> bool:
+    """Return whether something accepts connections on 127.0.0.1:`port`."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _entry_path(state: Path, name: str) -> Path:
+    return state / "jobs" / f"{name}.json"

@@ -1,0 +1,1 @@
+"""Whether the candidate beats what serves now."""

@@ -1,0 +1,261 @@
+"""The nouns: frozen records, and the tables that keep them."""
+
+import dataclasses
+import datetime
+import json
+import re
+import secrets
+import string
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rowmill.errors import ParameterError
+
+OUTCOMES = ("better", "worse", "cannot tell")
+Record = typing.TypeVar("Record")
+
+
+def now() -> datetime.datetime:
+    """Return the present moment in UTC, with microseconds."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+@dataclass(frozen=True, order=True)
+class ModelId:
+    """`experiment-trial`, such as `kx3v9q2m-t001`; fits gcloud's names for tags and revisions."""
+
+    experiment: str
+    trial: str
+
+    PATTERN: typing.ClassVar = re.compile(r"([a-z][a-z0-9]{7})-(t[0-9]{3,})")
+
+    def __str__(self) -> str:
+        return f"{self.experiment}-{self.trial}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelId":
+        """Read `experiment-trial`.
+
+        Raises:
+            ParameterError: The text is no model id.
+        """
+        match = cls.PATTERN.fullmatch(text)
+        if match is None:
+            raise ParameterError(f"{text!r} is no model id", step="give one such as 'kx3v9q2m-t001', as the model list shows it")
+        return cls(*match.groups())
+
+    @staticmethod
+    def mint_experiment() -> str:
+        """Return a new experiment name, `[a-z][a-z0-9]{7}`."""
+        letters = string.ascii_lowercase
+        return secrets.choice(letters) + "".join(secrets.choice(letters + string.digits) for _ in range(7))
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One immutable set of examples of a service; written last, so that it lists only whole ingests.
+
+    Attributes:
+        version: The first 12 hex digits of `fingerprint`.
+        fingerprint: SHA-256 over key, label, split and pixels' SHA-256 of all rows, in key order.
+        labels: The label set, sorted; the order of a model's probabilities.
+        shape: (height, width, channels) in pixels.
+        counts: Rows per split.
+    """
+
+    version: str
+    service: str
+    ingest_id: str
+    fingerprint: str
+    source: str
+    labels: tuple[str, ...]
+    shape: tuple[int, ...]
+    counts: dict[str, int]
+    at: datetime.datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One event in the life of a trial: a row when it starts, another when it ends.
+
+    Attributes:
+        state: `running`, `completed` or `failed`.
+        score: Best accuracy on the validation split, 0 to 1; NaN until the trial ends.
+        curve: Accuracy on the validation split after each epoch, 0 to 1.
+    """
+
+    model_id: str
+    service: str
+    dataset_version: str
+    state: str
+    hyperparameters: dict[str, typing.Any]
+    score: float = float("nan")
+    curve: tuple[float, ...] = ()
+    reason: str = ""
+    seed: int = 0
+    at: datetime.datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The best trial of a search, with its Keras network in memory (uint8 pixels in, probabilities out)."""
+
+    trial: Trial
+    network: typing.Any
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A registered model: what it is, where it comes from, and the hash its file must have.
+
+    Attributes:
+        accuracy: On the validation split, 0 to 1.
+        size: Of the model's file, in bytes.
+    """
+
+    model_id: str
+    service: str
+    dataset_version: str
+    sha256: str
+    size: int
+    shape: tuple[int, ...]
+    labels: tuple[str, ...]
+    accuracy: float
+    hyperparameters: dict[str, typing.Any]
+    seed: int = 0
+    at: datetime.datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision about a candidate, and the figures behind it.
+
+    Attributes:
+        incumbent: The model id that served when the question was asked; empty for a first model.
+        outcome: `better`, `worse` or `cannot tell`.
+        rule: Which rule decided: `mcnemar`, `first model` or `no answer`.
+        rows: Holdout rows both sides answered.
+        gained, lost: Rows that only the candidate, or only the incumbent, has right.
+        difference, low, high: Accuracy of the candidate less the incumbent's with its 95 % interval, -1 to 1.
+        p_value: Of the exact McNemar test.
+    """
+
+    candidate: str
+    incumbent: str
+    service: str
+    outcome: str
+    sentence: str
+    rule: str = "mcnemar"
+    rows: int = 0
+    candidate_accuracy: float = float("nan")
+    incumbent_accuracy: float = float("nan")
+    gained: int = 0
+    lost: int = 0
+    difference: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    p_value: float = float("nan")
+    at: datetime.datetime = field(default_factory=now)
+
+    def _repr_markdown_(self) -> str:
+        return f"**{self.outcome}**: {self.sentence}"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One attempt to change what serves.
+
+    Attributes:
+        action: `deploy` or `roll back`.
+        before: The model id that served before; empty for the first.
+        sha256: Of the model's file that was put in place.
+        outcome: `serving` or `failed`.
+        reason: Why it was done, or at which step it failed.
+        seconds: From the first step to the record.
+    """
+
+    model_id: str
+    service: str
+    action: str
+    target: str
+    before: str
+    sha256: str
+    outcome: str
+    reason: str
+    actor: str
+    seconds: float
+    at: datetime.datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder that serves one model by itself: handler, requirements, model file, `model.json`."""
+
+    model_id: str
+    service: str
+    folder: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's name and its columns: name to one of STRING, INT64, FLOAT64, TIMESTAMP, BYTES, JSON."""
+
+    name: str
+    columns: Mapping[str, str]
+
+
+_KINDS = {str: "STRING", int: "INT64", float: "FLOAT64", datetime.datetime: "TIMESTAMP"}
+
+
+def _table(name: str, record: type) -> Table:
+    hints = typing.get_type_hints(record)
+    return Table(name, {f.name: _KINDS.get(hints[f.name], "JSON") for f in dataclasses.fields(record)})
+
+
+EXAMPLES = Table(
+    "examples",
+    {
+        "ingest_id": "STRING",
+        "example_id": "STRING",
+        "image": "BYTES",
+        "height": "INT64",
+        "width": "INT64",
+        "channels": "INT64",
+        "label": "STRING",
+        "split": "STRING",
+        "sha256": "STRING",
+        "ingested_at": "TIMESTAMP",
+    },
+)
+TABLES: dict[type, Table] = {
+    DatasetVersion: _table("dataset_versions", DatasetVersion),
+    Trial: _table("trials", Trial),
+    ModelRecord: _table("models", ModelRecord),
+    Verdict: _table("verdicts", Verdict),
+    Deployment: _table("deployments", Deployment),
+}
+
+
+def to_row(record: typing.Any) -> dict[str, typing.Any]:
+    """Return the record as one row of its table; tuples and dicts become JSON text."""
+    columns = TABLES[type(record)].columns
+    values = {name: getattr(record, name) for name in columns}
+    return {name: json.dumps(value) if columns[name] == "JSON" else value for name, value in values.items()}
+
+
+def from_row(kind: type[Record], row: Mapping[str, typing.Any]) -> Record:
+    """Return the record that `to_row` made this row of."""
+    hints = typing.get_type_hints(kind)
+    values: dict[str, typing.Any] = {}
+    for name, column in TABLES[kind].columns.items():
+        if column == "JSON":
+            loaded = json.loads(row[name])
+            values[name] = tuple(loaded) if typing.get_origin(hints[name]) is tuple else loaded
+        elif column == "TIMESTAMP":
+            values[name] = row[name].to_pydatetime()
+        else:
+            values[name] = hints[name](row[name])
+    return kind(**values)

@@ -1,0 +1,124 @@
+"""The model list and what served when: append-only rows in the warehouse, artefacts by id and hash in a folder."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rowmill.data.warehouse import Warehouse, connect
+from rowmill.errors import IntegrityError, NotFoundError
+from rowmill.records import TABLES, Deployment, ModelRecord, Record, Trial, Verdict, from_row, to_row
+from rowmill.settings import Settings
+
+MODEL_FILE, CARD_FILE = "model.tflite", "model.json"
+
+
+class Registry:
+    """Models, verdicts and deployments of all services in one warehouse.
+
+    Attributes:
+        warehouse: Where the rows live.
+        artefacts: The folder with one folder of files per model id.
+    """
+
+    def __init__(self, warehouse: Warehouse, artefacts: Path) -> None:
+        self.warehouse = warehouse
+        self.artefacts = artefacts
+
+    def add(self, record: Trial | ModelRecord | Verdict | Deployment) -> None:
+        """Append one record."""
+        self.warehouse.append(TABLES[type(record)], pd.DataFrame([to_row(record)]))
+
+    def add_model(self, model: ModelRecord, files: Path) -> ModelRecord:
+        """Register a model whose files lie in `files`; they move to their place under the model's id.
+
+        Raises:
+            IntegrityError: The id has files already, or the file's hash is not the record's.
+        """
+        _check_hash(files / MODEL_FILE, model)
+        place = self.artefacts / model.model_id
+        self.artefacts.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(files, place)
+        except OSError as error:
+            raise IntegrityError(f"Model {model.model_id} cannot be stored in {place}: {error.strerror}", step="artefacts are never overwritten: search anew for a new id") from error
+        self.add(model)
+        return model
+
+    def services(self) -> list[str]:
+        """Return the services that have models, the one with the newest model first."""
+        rows = self.warehouse.read(TABLES[ModelRecord], None, ("service",))
+        return list(dict.fromkeys(reversed(rows["service"].tolist())))
+
+    def models(self, service: str) -> list[ModelRecord]:
+        """Return the service's models, newest first."""
+        return self._all(ModelRecord, service)[::-1]
+
+    def model(self, model_id: str, service: str = "") -> ModelRecord:
+        """Return one model, of any service when `service` is empty.
+
+        Raises:
+            NotFoundError: There is no such model.
+        """
+        known = self._all(ModelRecord, service)
+        for model in known:
+            if model.model_id == model_id:
+                return model
+        neighbours = ", ".join(model.model_id for model in known[-5:]) or "none"
+        of_service = f" of service {service!r}" if service else ""
+        raise NotFoundError(f"There is no model {model_id!r}{of_service}", found=neighbours, step="give an id from the model list")
+
+    def artefact(self, model: ModelRecord) -> Path:
+        """Return the folder with the model's files, its hash checked against the record.
+
+        Raises:
+            IntegrityError: The file is missing or is another one than was registered.
+        """
+        folder = self.artefacts / model.model_id
+        _check_hash(folder / MODEL_FILE, model)
+        return folder
+
+    def trials(self, service: str) -> list[Trial]:
+        """Return each trial's latest row, oldest trial first."""
+        return list({trial.model_id: trial for trial in self._all(Trial, service)}.values())
+
+    def verdicts(self, service: str) -> list[Verdict]:
+        """Return the service's verdicts, oldest first."""
+        return self._all(Verdict, service)
+
+    def deployments(self, service: str) -> list[Deployment]:
+        """Return what was tried and what served, oldest first; failed attempts too."""
+        return self._all(Deployment, service)
+
+    def last_deployed(self, service: str) -> str:
+        """Return the model id that should serve by the records, or an empty text."""
+        served = [d.model_id for d in self.deployments(service) if d.outcome == "serving"]
+        return served[-1] if served else ""
+
+    def _all(self, kind: type[Record], service: str) -> list[Record]:
+        where: dict[str, Any] | None = {"service": service} if service else None
+        return [from_row(kind, row) for row in self.warehouse.read(TABLES[kind], where).to_dict("records")]
+
+
+def connected(settings: Settings) -> Registry:
+    """Open the project's registry."""
+    return Registry(connect(settings), settings.artefacts_root)
+
+
+def file_hash(path: Path) -> str:
+    """Return the file's SHA-256 as hex digits.
+
+    Raises:
+        IntegrityError: There is no such file.
+    """
+    if not path.is_file():
+        raise IntegrityError(f"The model's file {path} is missing", step="restore it from a copy, or search anew")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_hash(path: Path, model: ModelRecord) -> None:
+    found = file_hash(path)
+    if found != model.sha256:
+        raise IntegrityError(f"The file of model {model.model_id} must have SHA-256 {model.sha256[:12]}...", found=f"{found[:12]}...", step="restore it from a copy, or search anew; it is not deployed")

@@ -1,0 +1,1 @@
+"""From an exported model to an address that answers; deploy and roll back."""

@@ -1,0 +1,96 @@
+"""The client of a served model: asks which model answers, and predicts in batches."""
+
+from types import TracebackType
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rowmill.errors import EndpointError
+
+MAX_BYTES, MAX_INSTANCES = 8 * 1024 * 1024, 1024
+_SECONDS = 30.0
+_BYTES_PER_PIXEL = 4  # "255,"
+
+
+class Endpoint:
+    """A served model at an address; use it in a `with` statement.
+
+    Args:
+        address: Such as `http://127.0.0.1:8501`.
+        transport: Another way to the model than HTTP, such as in this process.
+    """
+
+    def __init__(self, address: str, transport: httpx.BaseTransport | None = None) -> None:
+        self.address = address
+        # No proxy and no .netrc: a model is asked where it is.
+        self._client = httpx.Client(base_url=address, transport=transport, timeout=_SECONDS, trust_env=False)
+
+    def __enter__(self) -> "Endpoint":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the endpoint says of itself: model, service, input, labels, state, since.
+
+        Raises:
+            EndpointError: It is silent, or says nothing of the kind.
+        """
+        card = self._ask("GET", None)
+        if not isinstance(card.get("model"), str):
+            raise EndpointError(f"{self.address} does not say which model answers", found=str(card)[:80], step="look at what listens there")
+        return card
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], str]:
+        """Predict in batches.
+
+        Args:
+            images: uint8, (examples, height, width, channels).
+
+        Returns:
+            Probabilities, float64, (examples, labels), and the id of the one model that gave all of them.
+
+        Raises:
+            EndpointError: It is silent, refuses, changes its model on the way, or answers something else than probabilities.
+        """
+        size = max(1, min(MAX_INSTANCES, MAX_BYTES // (_BYTES_PER_PIXEL * images[0].size + 2) - 1))
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
+        answers = [self._predict_batch(batch) for batch in batches]
+        models = sorted({model for _, model in answers})
+        if len(models) > 1:
+            raise EndpointError(f"{self.address} changed its model while it was asked", found=" and ".join(models), step="ask again when nobody deploys")
+        return np.concatenate([probabilities for probabilities, _ in answers]), models[0]
+
+    def _predict_batch(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], str]:
+        body = orjson.dumps({"instances": images}, option=orjson.OPT_SERIALIZE_NUMPY)
+        answer = self._ask("POST", body)
+        try:
+            probabilities = np.asarray(answer["predictions"], np.float64)
+            model = str(answer["deployedModelId"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise EndpointError(f"{self.address} answers no predictions with a model id", found=str(answer)[:80], step="look at what listens there") from error
+        if probabilities.ndim != 2 or len(probabilities) != len(images):
+            raise EndpointError(
+                f"{self.address} must answer {len(images)} rows of probabilities", found=f"shape {probabilities.shape}", step="look at its log"
+            )
+        # Not `abs(...) > 1e-3`: NaN must fail, too.
+        if not (np.abs(probabilities.sum(axis=1) - 1) <= 1e-3).all() or (probabilities < 0).any():
+            raise EndpointError(f"Model {model} at {self.address} answers no probabilities", found=str(probabilities[0])[:80], step="deploy another model")
+        return probabilities, model
+
+    def _ask(self, method: str, body: bytes | None) -> dict[str, Any]:
+        try:
+            response = self._client.request(method, "/", content=body, headers={"Content-Type": "application/json"})
+        except httpx.HTTPError as error:
+            raise EndpointError(f"The endpoint {self.address} does not answer ({type(error).__name__})", step="start it with `make run`, or look at its log") from error
+        try:
+            content = orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise EndpointError(f"{self.address} does not answer JSON", found=f"code {response.status_code}", step="look at what listens there") from error
+        if response.status_code != 200 or not isinstance(content, dict):
+            raise EndpointError(f"{self.address} answers code {response.status_code}", found=str(content)[:200], step="mend the request, or look at its log")
+        return content

@@ -1,0 +1,154 @@
+"""The embedded place to serve: functions-framework under gunicorn on one stable port of 127.0.0.1; a target.
+
+gunicorn does not preload, so that each worker imports the bundle behind the `current` link when it starts: replacing the
+link and a HUP switch the model, and requests that are under way are answered by the worker that took them.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from rowmill import jobs
+from rowmill.errors import BusyError, EndpointError
+from rowmill.records import Bundle
+from rowmill.serving.bundle import FUNCTION
+from rowmill.serving.endpoint import Endpoint
+from rowmill.settings import Settings
+
+_THREADS = 8
+_START_SECONDS = 30.0
+
+
+class LocalTarget:
+    """One service's host on this machine; it outlives the process that started it.
+
+    Attributes:
+        kind: `local`.
+    """
+
+    kind = "local"
+
+    def __init__(self, settings: Settings, service: str) -> None:
+        self._state = settings.state
+        self._job = f"function-{service}"
+        self._folder = settings.state / "serving" / service
+        self._port = settings.target_port + _place(settings.state, service)
+
+    @property
+    def address(self) -> str:
+        """The stable address, whether or not something answers there."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def _current(self) -> Path:
+        return self._folder / "current"
+
+    def wake(self) -> None:
+        """Start the host with the model that served, if it is down and one served.
+
+        Raises:
+            BusyError: Another program has the port.
+            EndpointError: The model does not start.
+        """
+        if jobs.find(self._state, self._job) is not None:
+            return
+        if jobs.listening(self._port):
+            raise BusyError(f"Port {self._port} of 127.0.0.1 is in use by another program", step="stop that program, or set target.port in rowmill.toml to a free one")
+        if self._current.exists():
+            process = self._start(self._job, self._port, self._current)
+            self._wait(self._job, process, self.address, "")
+
+    @contextlib.contextmanager
+    def dark(self, bundle: Bundle) -> Iterator[str]:
+        """Serve the bundle at an address that nobody else knows, as long as the context lasts.
+
+        Raises:
+            EndpointError: The bundle does not start.
+        """
+        name, port = f"dark-{bundle.model_id}", jobs.free_port()
+        process = self._start(name, port, bundle.folder)
+        address = f"http://127.0.0.1:{port}"
+        try:
+            self._wait(name, process, address, bundle.model_id)
+            yield address
+        finally:
+            jobs.stop(self._state, name)
+
+    def shift(self, bundle: Bundle) -> None:
+        """Give the stable address to the bundle, and return when it answers there.
+
+        Raises:
+            EndpointError: It does not answer there.
+        """
+        before = self._current.resolve() if self._current.exists() else None
+        self._point(bundle.folder)
+        try:
+            process = jobs.find(self._state, self._job)
+            if process is None:
+                self.wake()
+            else:
+                self._reload(process, bundle.model_id)
+        except EndpointError:
+            self._point(before)
+            raise
+
+    def _reload(self, process: psutil.Process, model_id: str) -> None:
+        old = {worker.pid for worker in process.children()}
+        process.send_signal(signal.SIGHUP)
+        self._wait(self._job, process, self.address, model_id)
+        # The old worker takes connections until it is gone.
+        deadline = time.monotonic() + _START_SECONDS
+        while old & {worker.pid for worker in process.children()} and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _point(self, folder: Path | None) -> None:
+        """Let the `current` link lead to the folder, in one step; None removes it."""
+        if folder is None:
+            self._current.unlink()
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        link = self._folder / f".next-{os.getpid()}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.resolve())
+        link.replace(self._current)
+
+    def _start(self, name: str, port: int, folder: Path) -> psutil.Process:
+        command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
+        command += ["--threads", str(_THREADS), "--log-level", "warning", "--no-control-socket", "functions_framework:create_app()"]
+        variables = {"FUNCTION_TARGET": FUNCTION, "FUNCTION_SOURCE": str(folder / "main.py")}
+        return jobs.start(self._state, name, command, self._state, variables)
+
+    def _wait(self, name: str, process: psutil.Process, address: str, model_id: str) -> None:
+        """Wait until the model (any when the id is empty) answers at the address."""
+        deadline = time.monotonic() + _START_SECONDS
+        with Endpoint(address) as endpoint:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(EndpointError):
+                    if endpoint.describe()["model"] == model_id or not model_id:
+                        return
+                if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                    break
+                time.sleep(0.02)
+        reason = jobs.last_line(self._state, name) or "no word in its log"
+        raise EndpointError(f"Model {model_id or 'that served'} does not answer at {address}", found=reason, step=f"read {jobs.log_path(self._state, name)}")
+
+
+def _place(state: Path, service: str) -> int:
+    """Return the service's place in the order in which services came; it never changes."""
+    path = state / "serving" / "services.json"
+    with jobs.lock(state, "services", what="the start of a service", wait=5.0):
+        known: list[str] = json.loads(path.read_text("utf-8")) if path.is_file() else []
+        if service not in known:
+            known.append(service)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(known), "utf-8")
+            new.replace(path)
+    return known.index(service)

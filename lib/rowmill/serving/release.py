@@ -1,0 +1,213 @@
+"""The use cases: deploy, roll back, what serves now. Every switch goes dark, is probed, shifted, verified, recorded."""
+
+import contextlib
+import getpass
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from rowmill import jobs
+from rowmill.errors import EndpointError, IntegrityError, NotFoundError, RowmillError
+from rowmill.records import Bundle, Deployment, ModelRecord, Verdict
+from rowmill.registry import Registry, connected
+from rowmill.serving import bundle as bundles
+from rowmill.serving.endpoint import Endpoint
+from rowmill.serving.local import LocalTarget
+from rowmill.settings import Settings
+
+
+class Target(Protocol):
+    """A place that serves one service at one stable address."""
+
+    kind: str
+
+    @property
+    def address(self) -> str:
+        """The stable address, whether or not something answers there."""
+
+    def wake(self) -> None:
+        """Bring back what served when the address is silent; nothing where nothing ever served."""
+
+    def dark(self, bundle: Bundle) -> contextlib.AbstractContextManager[str]:
+        """Serve the bundle without traffic, at the address it yields."""
+
+    def shift(self, bundle: Bundle) -> None:
+        """Give the stable address to the bundle, and return when it answers there."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """Models, deployments, the endpoint and its address belong to one service."""
+
+    name: str
+    settings: Settings
+    registry: Registry
+    target: Target
+
+
+def open_service(settings: Settings, name: str) -> Service:
+    """Return the service with the project's registry and target."""
+    return Service(name, settings, connected(settings), LocalTarget(settings, name))
+
+
+def serving(service: Service) -> dict[str, Any] | None:
+    """Return what the endpoint says of itself, restarted first when it is silent; None where nothing ever served.
+
+    Raises:
+        EndpointError: By the records a model serves, but the endpoint stays silent.
+        BusyError: Another program has the endpoint's port.
+    """
+    service.target.wake()
+    with Endpoint(service.target.address) as endpoint:
+        try:
+            return endpoint.describe()
+        except EndpointError:
+            if service.registry.last_deployed(service.name):
+                raise
+            return None
+
+
+def deploy(service: Service, model_id: str, reason: str = "", action: str = "deploy") -> Deployment:
+    """Make a model serve; whatever fails on the way, what served keeps serving, and the attempt is on record.
+
+    Args:
+        service: Where.
+        model_id: Which.
+        reason: Why, in the words of whoever does it.
+        action: `deploy` or `roll back`.
+
+    Raises:
+        NotFoundError: There is no such model.
+        BusyError: Another deployment of this service is under way.
+        IntegrityError: The model's file, shape, labels or golden answers are not what they must be.
+        EndpointError: The model does not start or does not answer.
+    """
+    model = service.registry.model(model_id, service.name)
+    with jobs.lock(service.settings.state, f"deploy-{service.name}", what=f"a deployment of {service.name}"):
+        started = time.monotonic()
+        before = serving(service)
+        attempt = _attempt(service, model, action, before)
+        try:
+            refuse_other_kind(model, before)
+            _switch(service, model, attempt.before)
+        except RowmillError as error:
+            failed = replace(attempt, outcome="failed", reason=str(error), seconds=time.monotonic() - started)
+            service.registry.add(failed)
+            raise
+        done = replace(attempt, reason=reason, seconds=time.monotonic() - started)
+        service.registry.add(done)
+        return done
+
+
+def roll_back(service: Service, reason: str = "") -> Deployment:
+    """Deploy the model that served before the one that serves; a second roll back goes one further.
+
+    Raises:
+        NotFoundError: Nothing served before.
+    """
+    earlier = rollback_target(service)
+    if not earlier:
+        raise NotFoundError(f"No model of service {service.name!r} served before the one that serves now", step="deploy one from the model list")
+    return deploy(service, earlier, reason, action="roll back")
+
+
+def rollback_target(service: Service) -> str:
+    """Return the model id that a roll back would deploy, or an empty text."""
+    served: list[str] = []
+    for deployment in service.registry.deployments(service.name):
+        if deployment.outcome != "serving":
+            continue
+        if deployment.action == "roll back" and len(served) > 1:
+            served.pop()
+        elif not served or served[-1] != deployment.model_id:
+            served.append(deployment.model_id)
+    return served[-2] if len(served) > 1 else ""
+
+
+def follow(service: Service, verdict: Verdict) -> Deployment | None:
+    """Deploy the candidate if the verdict says `better`; else leave alone what serves, and return None.
+
+    Raises:
+        IntegrityError: Another model serves now than the one the verdict compares with.
+    """
+    if verdict.outcome != "better":
+        return None
+    card = serving(service)
+    now_serving = card["model"] if card else ""
+    if now_serving != verdict.incumbent:
+        raise IntegrityError(
+            f"The verdict compares {verdict.candidate} with {verdict.incumbent or 'nothing'}, which does not serve any more",
+            found=now_serving or "nothing",
+            step="run 03_validate again",
+        )
+    return deploy(service, verdict.candidate, verdict.sentence)
+
+
+def refuse_other_kind(model: ModelRecord, card: dict[str, Any] | None) -> None:
+    """Refuse a model of another input or label set than what serves, for callers would break.
+
+    Raises:
+        IntegrityError: They differ.
+    """
+    if card is None:
+        return
+    ours, theirs = (list(model.shape), list(model.labels)), (card["input"]["shape"], card["labels"])
+    if ours != theirs:
+        raise IntegrityError(
+            f"Model {model.model_id} takes {_kind(*ours)}, but {card['model']}, which serves {model.service!r}, takes {_kind(*theirs)}",
+            step="use a service of its own for it: set service.name in rowmill.toml",
+        )
+
+
+def probe(address: str, bundle: Bundle) -> None:
+    """Ask the golden examples.
+
+    Raises:
+        IntegrityError: Another model answers, or an answer is not the golden one.
+        EndpointError: No usable answer.
+    """
+    images, expected, tolerance = bundles.golden(bundle)
+    with Endpoint(address) as endpoint:
+        answers, model_id = endpoint.predict(images)
+    if model_id != bundle.model_id:
+        raise IntegrityError(f"Model {bundle.model_id} must answer at {address}", found=model_id, step="try again when nobody else deploys")
+    largest = float(np.abs(answers - expected).max()) if answers.shape == expected.shape else np.inf
+    if not largest <= tolerance:
+        raise IntegrityError(
+            f"Model {bundle.model_id} must give its golden answers within {tolerance:g}", found=f"a difference of {largest:.2g}", step="it gets no traffic: search anew"
+        )
+
+
+def _attempt(service: Service, model: ModelRecord, action: str, before: dict[str, Any] | None) -> Deployment:
+    return Deployment(
+        model_id=model.model_id,
+        service=service.name,
+        action=action,
+        target=service.target.kind,
+        before=before["model"] if before else "",
+        sha256=model.sha256,
+        outcome="serving",
+        reason="",
+        actor=getpass.getuser(),
+        seconds=0.0,
+    )
+
+
+def _switch(service: Service, model: ModelRecord, before: str) -> None:
+    bundle = bundles.build(service.settings, service.registry, model)
+    with service.target.dark(bundle) as address:
+        probe(address, bundle)
+    try:
+        service.target.shift(bundle)
+        probe(service.target.address, bundle)
+    except RowmillError:
+        if before:
+            earlier = service.registry.model(before, service.name)
+            service.target.shift(bundles.build(service.settings, service.registry, earlier))
+        raise
+
+
+def _kind(shape: list[int], labels: list[str]) -> str:
+    return f"{'x'.join(map(str, shape))} pixels and answers {', '.join(labels[:12])}{', ...' if len(labels) > 12 else ''}"

@@ -1,0 +1,116 @@
+"""What is true of a project: one frozen object, read once from `rowmill.toml` and `ROWMILL_*`."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rowmill.errors import SettingsError
+
+FILE = "rowmill.toml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A project's settings.
+
+    Attributes:
+        root: The folder that holds `rowmill.toml`, `notebooks/` and `cloud_function/`.
+        state: The folder of everything written locally.
+        service_name: The service of every run; empty for the source's name.
+        warehouse_kind: `sqlite` or `bigquery`.
+        artefacts_root: The folder of registered model files.
+        target_kind: `local`.
+        target_port: Port on 127.0.0.1 of the first service; each further service takes the next.
+        dashboard_port: Port on 127.0.0.1 of the dashboard.
+    """
+
+    root: Path
+    state: Path
+    service_name: str
+    warehouse_kind: str
+    artefacts_root: Path
+    target_kind: str
+    target_port: int
+    dashboard_port: int
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "service": {"name": ""},
+    "warehouse": {"kind": "sqlite"},
+    "artefacts": {"root": ".rowmill/artefacts"},
+    "target": {"kind": "local", "port": 8501},
+    "dashboard": {"port": 8866},
+}
+CHOICES = {("warehouse", "kind"): ("sqlite", "bigquery"), ("target", "kind"): ("local",)}
+
+
+def load(folder: Path | None = None) -> Settings:
+    """Read the settings of the project that `folder` (or the working directory) lies in.
+
+    Raises:
+        SettingsError: There is no `rowmill.toml` here or above, or it holds something that cannot be used.
+    """
+    root = _find_root((folder or Path.cwd()).resolve())
+    values = _merge(_read(root / FILE), os.environ)
+    state = root / os.environ.get("ROWMILL_STATE", ".rowmill")
+    artefacts = Path(values["artefacts"]["root"])
+    moved = artefacts.parts[:1] == (".rowmill",)
+    return Settings(
+        root=root,
+        state=state,
+        service_name=values["service"]["name"],
+        warehouse_kind=values["warehouse"]["kind"],
+        artefacts_root=state.joinpath(*artefacts.parts[1:]) if moved else root / artefacts,
+        target_kind=values["target"]["kind"],
+        target_port=values["target"]["port"],
+        dashboard_port=values["dashboard"]["port"],
+    )
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with `variables` on top, for a process to be started."""
+    return {**os.environ, **variables}
+
+
+def _find_root(start: Path) -> Path:
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise SettingsError(f"There is no {FILE} in {start} or above it", step="start from inside the project's folder")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no TOML: {error}", step="mend that line") from error
+
+
+def _merge(written: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    unknown = [name for name in written if name not in DEFAULTS]
+    unknown += [f"{s}.{k}" for s, d in DEFAULTS.items() for k in written.get(s, {}) if k not in d]
+    if unknown:
+        known = ", ".join(f"{s}.{k}" for s, d in DEFAULTS.items() for k in d)
+        raise SettingsError(f"{FILE} has the unknown setting {unknown[0]!r}", step=f"use one of {known}")
+    merged: dict[str, dict[str, Any]] = {}
+    for section, defaults in DEFAULTS.items():
+        merged[section] = {}
+        for key, default in defaults.items():
+            value: Any = environ.get(f"ROWMILL_{section}_{key}".upper(), written.get(section, {}).get(key, default))
+            merged[section][key] = _checked(section, key, value, default)
+    return merged
+
+
+def _checked(section: str, key: str, value: Any, default: Any) -> Any:
+    if isinstance(default, int):
+        if not str(value).isdecimal() or isinstance(value, bool) or not 1 <= int(value) <= 65535:
+            raise SettingsError(f"Setting {section}.{key} must be a port from 1 to 65535", found=repr(value), step=f"mend it in {FILE}")
+        return int(value)
+    choices = CHOICES.get((section, key))
+    if not isinstance(value, str) or (choices and value not in choices):
+        allowed = " or ".join(repr(choice) for choice in choices) if choices else "text"
+        raise SettingsError(f"Setting {section}.{key} must be {allowed}", found=repr(value), step=f"mend it in {FILE}")
+    return value
