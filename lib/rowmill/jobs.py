@@ -37,7 +37,11 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
         while not _try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
-                raise BusyError(f"{what[0].upper()}{what[1:]} is going on already", found=f"process {file.read() or 'unknown'}", step="wait until it ends, then try again")
+                raise BusyError(
+                    f"{what[0].upper()}{what[1:]} is going on already",
+                    found=f"process {file.read() or 'unknown'}",
+                    step="wait until it ends, then try again",
+                )
             time.sleep(0.01)
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -68,7 +72,13 @@ def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: 
     with log.open("ab") as output:
         # Not waited for on purpose: it outlives this process.
         child = subprocess.Popen(  # pylint: disable=consider-using-with
-            command, cwd=cwd, env=settings.environment(variables), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=cwd,
+            env=settings.environment(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     process = psutil.Process(child.pid)
     entry = _entry_path(state, name)

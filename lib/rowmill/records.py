@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import html
 import json
 import re
 import secrets
@@ -20,6 +21,30 @@ Record = typing.TypeVar("Record")
 def now() -> datetime.datetime:
     """Return the present moment in UTC, with microseconds."""
     return datetime.datetime.now(datetime.UTC)
+
+
+class _Shown:
+    """Shows a record in a notebook as a table of its fields."""
+
+    def _repr_html_(self) -> str:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # every child is a dataclass
+        rows = ((f.name.replace("_", " "), getattr(self, f.name)) for f in fields)
+        cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(_text(value))}</td></tr>" for name, value in rows)
+        return f"<table>{''.join(cells)}</table>"
+
+
+def _text(value: typing.Any) -> str:
+    match value:
+        case float():
+            return f"{value:.4g}"
+        case dict():
+            return ", ".join(f"{name} {_text(entry)}" for name, entry in value.items())
+        case tuple():
+            return ", ".join(_text(entry) for entry in value)
+        case datetime.datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+        case _:
+            return str(value)
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +79,7 @@ class ModelId:
 
 
 @dataclass(frozen=True)
-class DatasetVersion:
+class DatasetVersion(_Shown):
     """One immutable set of examples of a service; written last, so that it lists only whole ingests.
 
     Attributes:
@@ -77,7 +102,7 @@ class DatasetVersion:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(_Shown):
     """One event in the life of a trial: a row when it starts, another when it ends.
 
     Attributes:
@@ -107,7 +132,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class ModelRecord:
+class ModelRecord(_Shown):
     """A registered model: what it is, where it comes from, and the hash its file must have.
 
     Attributes:
@@ -129,7 +154,7 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(_Shown):
     """The decision about a candidate, and the figures behind it.
 
     Attributes:
@@ -159,12 +184,12 @@ class Verdict:
     p_value: float = float("nan")
     at: datetime.datetime = field(default_factory=now)
 
-    def _repr_markdown_(self) -> str:
-        return f"**{self.outcome}**: {self.sentence}"
+    def _repr_html_(self) -> str:
+        return f"<h3>{html.escape(self.outcome)}</h3><p>{html.escape(self.sentence)}</p>{super()._repr_html_()}"
 
 
 @dataclass(frozen=True)
-class Deployment:
+class Deployment(_Shown):
     """One attempt to change what serves.
 
     Attributes:
@@ -246,7 +271,7 @@ def to_row(record: typing.Any) -> dict[str, typing.Any]:
     return {name: json.dumps(value) if columns[name] == "JSON" else value for name, value in values.items()}
 
 
-def from_row(kind: type[Record], row: Mapping[str, typing.Any]) -> Record:
+def from_row(kind: type[Record], row: Mapping[typing.Any, typing.Any]) -> Record:
     """Return the record that `to_row` made this row of."""
     hints = typing.get_type_hints(kind)
     values: dict[str, typing.Any] = {}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rowmill.data.warehouse import Warehouse, connect
 from rowmill.errors import IntegrityError, NotFoundError
-from rowmill.records import TABLES, Deployment, ModelRecord, Record, Trial, Verdict, from_row, to_row
+from rowmill.records import TABLES, Deployment, ModelId, ModelRecord, Record, Trial, Verdict, from_row, to_row
 from rowmill.settings import Settings
 
 MODEL_FILE, CARD_FILE = "model.tflite", "model.json"
@@ -43,7 +43,10 @@ class Registry:
         try:
             os.rename(files, place)
         except OSError as error:
-            raise IntegrityError(f"Model {model.model_id} cannot be stored in {place}: {error.strerror}", step="artefacts are never overwritten: search anew for a new id") from error
+            raise IntegrityError(
+                f"Model {model.model_id} cannot be stored in {place}: {error.strerror}",
+                step="artefacts are never overwritten: search anew for a new id",
+            ) from error
         self.add(model)
         return model
 
@@ -57,18 +60,21 @@ class Registry:
         return self._all(ModelRecord, service)[::-1]
 
     def model(self, model_id: str, service: str = "") -> ModelRecord:
-        """Return one model, of any service when `service` is empty.
+        """Return one model: of any service when `service` is empty, the newest when `model_id` is.
 
         Raises:
             NotFoundError: There is no such model.
         """
         known = self._all(ModelRecord, service)
-        for model in known:
-            if model.model_id == model_id:
+        for model in reversed(known):
+            if model_id in ("", model.model_id):
                 return model
         neighbours = ", ".join(model.model_id for model in known[-5:]) or "none"
         of_service = f" of service {service!r}" if service else ""
-        raise NotFoundError(f"There is no model {model_id!r}{of_service}", found=neighbours, step="give an id from the model list")
+        wanted = f"model {model_id!r}" if model_id else "model"
+        raise NotFoundError(
+            f"There is no {wanted}{of_service}", found=neighbours, step="give an id from the model list, or run notebook 02_search first"
+        )
 
     def artefact(self, model: ModelRecord) -> Path:
         """Return the folder with the model's files, its hash checked against the record.
@@ -84,9 +90,25 @@ class Registry:
         """Return each trial's latest row, oldest trial first."""
         return list({trial.model_id: trial for trial in self._all(Trial, service)}.values())
 
+    def siblings(self, trial: Trial) -> list[Trial]:
+        """Return the latest rows of all trials of the experiment that this one belongs to."""
+        experiment = ModelId.parse(trial.model_id).experiment
+        return [other for other in self.trials(trial.service) if ModelId.parse(other.model_id).experiment == experiment]
+
     def verdicts(self, service: str) -> list[Verdict]:
         """Return the service's verdicts, oldest first."""
         return self._all(Verdict, service)
+
+    def verdict(self, model_id: str, service: str) -> Verdict:
+        """Return the latest verdict about a model.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        for verdict in reversed(self.verdicts(service)):
+            if verdict.candidate == model_id:
+                return verdict
+        raise NotFoundError(f"There is no verdict about {model_id!r} of service {service!r}", step="run notebook 03_validate first")
 
     def deployments(self, service: str) -> list[Deployment]:
         """Return what was tried and what served, oldest first; failed attempts too."""
@@ -121,4 +143,8 @@ def file_hash(path: Path) -> str:
 def _check_hash(path: Path, model: ModelRecord) -> None:
     found = file_hash(path)
     if found != model.sha256:
-        raise IntegrityError(f"The file of model {model.model_id} must have SHA-256 {model.sha256[:12]}...", found=f"{found[:12]}...", step="restore it from a copy, or search anew; it is not deployed")
+        raise IntegrityError(
+            f"The file of model {model.model_id} must have SHA-256 {model.sha256[:12]}...",
+            found=f"{found[:12]}...",
+            step="restore it from a copy, or search anew; it is not deployed",
+        )

@@ -112,7 +112,11 @@ def find(warehouse: Warehouse, service: str = "", version: str = "") -> DatasetV
             return candidate
     wanted = f"data set version {version!r}" if version else "data set"
     of_service = f" of service {service!r}" if service else ""
-    raise NotFoundError(f"There is no {wanted}{of_service}", found=", ".join(v.version for v in known), step="run notebook 01_ingest first, or give one that is there")
+    raise NotFoundError(
+        f"There is no {wanted}{of_service}",
+        found=", ".join(v.version for v in known),
+        step="run notebook 01_ingest first, or give one that is there",
+    )
 
 
 def load(warehouse: Warehouse, version: DatasetVersion) -> Dataset:
@@ -129,10 +133,14 @@ def _load_split(warehouse: Warehouse, version: DatasetVersion, split: str) -> Ex
     where = {"ingest_id": version.ingest_id, "split": split}
     rows = warehouse.read(EXAMPLES, where, ("example_id", "image", "label"))
     if len(rows) != version.counts[split]:
-        raise NotFoundError(f"Version {version.version} lists {version.counts[split]} {split} rows", found=f"{len(rows)} in the warehouse", step="ingest its source again")
+        raise NotFoundError(
+            f"Version {version.version} lists {version.counts[split]} {split} rows",
+            found=f"{len(rows)} in the warehouse",
+            step="ingest its source again",
+        )
     images = np.frombuffer(b"".join(rows["image"]), np.uint8).reshape(-1, *version.shape)
     place = {label: index for index, label in enumerate(version.labels)}
-    return Examples(rows["example_id"].tolist(), images, rows["label"].map(place).to_numpy(np.int64))
+    return Examples(rows["example_id"].tolist(), images, rows["label"].map(place).to_numpy().astype(np.int64))
 
 
 def _rows(source: Source) -> pd.DataFrame:
@@ -157,7 +165,11 @@ def _rows(source: Source) -> pd.DataFrame:
 def _check(rows: pd.DataFrame, source: Source) -> None:
     doubled = rows["example_id"][rows["example_id"].duplicated()]
     if len(doubled):
-        raise SourceError(f"Keys in {source.origin} must be unique", found=f"{len(doubled)} repeated, first {doubled.iloc[0]!r}", step="give each example its own key")
+        raise SourceError(
+            f"Keys in {source.origin} must be unique",
+            found=f"{len(doubled)} repeated, first {doubled.iloc[0]!r}",
+            step="give each example its own key",
+        )
     per_split = rows.groupby("split")["label"].unique()
     for split in (TRAIN, VALIDATION, HOLDOUT):
         missing = set(rows["label"]) - set(per_split.get(split, ()))

@@ -43,7 +43,16 @@ def load(source: str) -> Source:
     Raises:
         SourceError: The folder or one of its files is missing, broken, or contradicts another.
     """
-    return _load_digits() if source in ("", DIGITS) else _load_idx_folder(Path(source).expanduser())
+    return _load_digits() if source in ("", DIGITS) else _load_idx_folder(_folder(source))
+
+
+def service_name(source: str) -> str:
+    """Return the service that a source's examples belong to when nothing else is said.
+
+    Raises:
+        SourceError: The folder is missing, or no service can be named after it.
+    """
+    return DIGITS if source in ("", DIGITS) else _name(_folder(source))
 
 
 def _load_digits() -> Source:
@@ -56,9 +65,16 @@ def _load_digits() -> Source:
     return Source(DIGITS, "scikit-learn's bundled digits", keys, images, labels, np.zeros(len(images), dtype=bool))
 
 
-def _load_idx_folder(folder: Path) -> Source:
+def _folder(source: str) -> Path:
+    folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise SourceError(f"The source {str(folder)!r} is not a folder", step="give a folder with IDX files, or leave SOURCE out for the bundled digits")
+        raise SourceError(
+            f"The source {source!r} is not a folder", step="give a folder with IDX files, or leave SOURCE out for the bundled digits"
+        )
+    return folder
+
+
+def _load_idx_folder(folder: Path) -> Source:
     keys: list[str] = []
     labels: list[str] = []
     parts: list[npt.NDArray[np.uint8]] = []
@@ -70,14 +86,18 @@ def _load_idx_folder(folder: Path) -> Source:
         parts.append(images)
         holdout += [is_holdout] * len(images)
     if parts[0].shape[1:] != parts[1].shape[1:]:
-        raise SourceError(f"The two parts in {folder} differ in size", found=f"{parts[0].shape[1:3]} and {parts[1].shape[1:3]} pixels", step="give parts of one size")
+        raise SourceError(
+            f"The two parts in {folder} differ in size",
+            found=f"{parts[0].shape[1:3]} and {parts[1].shape[1:3]} pixels",
+            step="give parts of one size",
+        )
     return Source(_name(folder), f"IDX files in {folder.resolve()}", keys, np.concatenate(parts), labels, np.array(holdout))
 
 
 def _read_part(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     images_path, labels_path = _find(folder, f"{part}-images-idx3-ubyte"), _find(folder, f"{part}-labels-idx1-ubyte")
     images, labels = _read_idx(images_path, 3), _read_idx(labels_path, 1)
-    if len(images) != len(labels) or not len(images):
+    if len(images) != len(labels) or len(images) == 0:
         raise SourceError(
             f"{images_path.name} and {labels_path.name} in {folder} must have the same count of examples, at least one",
             found=f"{len(images)} images and {len(labels)} labels",
@@ -103,13 +123,19 @@ def _read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     data = _bytes(path)
     magic, header = bytes((0, 0, 8, dimensions)), 4 + 4 * dimensions
     if data[:4] != magic:
-        raise SourceError(f"{path} is no IDX file of {dimensions}-dimensional bytes: its magic number must be 0x{magic.hex()}", found=f"0x{data[:4].hex()}", step="get the file anew")
+        raise SourceError(
+            f"{path} is no IDX file of {dimensions}-dimensional bytes: its magic number must be 0x{magic.hex()}",
+            found=f"0x{data[:4].hex()}",
+            step="get the file anew",
+        )
     if len(data) < header:
         raise SourceError(f"{path} is cut short inside its header", found=f"{len(data)} bytes", step="get the file anew")
     shape = struct.unpack(f">{dimensions}I", data[4:header])
     expected = int(np.prod(shape, dtype=object))
     if len(data) - header != expected:
-        raise SourceError(f"{path} must hold {expected} bytes of values for its shape {shape}", found=f"{len(data) - header}", step="get the file anew")
+        raise SourceError(
+            f"{path} must hold {expected} bytes of values for its shape {shape}", found=f"{len(data) - header}", step="get the file anew"
+        )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
@@ -125,5 +151,8 @@ def _bytes(path: Path) -> bytes:
 def _name(folder: Path) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,29}", name):
-        raise SourceError(f"No service can be named after the folder {folder.resolve().name!r}", step="set service.name in rowmill.toml, or name the folder with at most 30 letters and digits, a letter first")
+        raise SourceError(
+            f"No service can be named after the folder {folder.resolve().name!r}",
+            step="set service.name in rowmill.toml, or name the folder with at most 30 letters and digits, a letter first",
+        )
     return name

@@ -12,7 +12,6 @@ from rowmill.errors import BusyError, NotFoundError, SourceError
 from rowmill.records import Table
 
 _TYPES = {"STRING": "TEXT", "JSON": "TEXT", "TIMESTAMP": "TEXT", "INT64": "INTEGER", "FLOAT64": "REAL", "BYTES": "BLOB"}
-_DTYPES = {"INT64": "int64", "FLOAT64": "float64"}
 _PYTHON = {"STRING": str, "JSON": str, "INT64": int, "FLOAT64": float, "BYTES": bytes}
 _BUSY_SECONDS = 60.0
 
@@ -57,9 +56,13 @@ class SqliteWarehouse:
                 yield connection
                 connection.execute("COMMIT")
             except sqlite3.OperationalError as error:
-                raise BusyError(f"The warehouse {self.path} cannot be used: {error}", step="look at its folder's rights and free space, then try again") from error
+                raise BusyError(
+                    f"The warehouse {self.path} cannot be used: {error}", step="look at its folder's rights and free space, then try again"
+                ) from error
             except sqlite3.DatabaseError as error:
-                raise SourceError(f"The file {self.path} is no SQLite database: {error}", step="move it away, or restore it from a copy") from error
+                raise SourceError(
+                    f"The file {self.path} is no SQLite database: {error}", step="move it away, or restore it from a copy"
+                ) from error
 
 
 def _create(table: Table) -> str:
@@ -92,4 +95,10 @@ def _encode(table: Table, column: str, rows: pd.DataFrame) -> list[Any]:
 def _decode(values: pd.Series, kind: str) -> pd.Series:
     if kind == "TIMESTAMP":
         return pd.to_datetime(values, utc=True, format="ISO8601")
-    return values.astype(_DTYPES.get(kind, "object"))
+    match kind:
+        case "INT64":
+            return values.astype("int64")
+        case "FLOAT64":
+            return values.astype("float64")
+        case _:
+            return values

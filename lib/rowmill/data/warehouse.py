@@ -42,5 +42,7 @@ def connect(settings: Settings) -> Warehouse:
         SettingsError: The warehouse's kind cannot be used in this version.
     """
     if settings.warehouse_kind == "bigquery":
-        raise SettingsError("Setting warehouse.kind = 'bigquery' cannot be used in this version of rowmill", step="set it to 'sqlite' in rowmill.toml")
+        raise SettingsError(
+            "Setting warehouse.kind = 'bigquery' cannot be used in this version of rowmill", step="set it to 'sqlite' in rowmill.toml"
+        )
     return SqliteWarehouse(settings.state / "warehouse.sqlite")

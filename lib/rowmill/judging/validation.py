@@ -68,7 +68,9 @@ def _candidate_labels(service: Service, model: ModelRecord, holdout: Examples) -
     with bundles.open_in_process(bundle) as endpoint:
         labels, answered = _labels(endpoint, holdout)
     if answered != model.model_id:
-        raise IntegrityError(f"The bundle of model {model.model_id} must answer with its id", found=answered, step="restore its files, or search anew")
+        raise IntegrityError(
+            f"The bundle of model {model.model_id} must answer with its id", found=answered, step="restore its files, or search anew"
+        )
     return labels
 
 

@@ -59,8 +59,12 @@ def compare(truth: Labels, ours: Labels, theirs: Labels) -> Comparison:
     Raises:
         ParameterError: There are no rows, or not as many of each.
     """
-    if not len(truth) or not len(truth) == len(ours) == len(theirs):
-        raise ParameterError("A comparison needs the same rows, at least one, of both sides", found=f"{len(truth)}, {len(ours)} and {len(theirs)}", step="ask both sides again")
+    if len(truth) == 0 or not len(truth) == len(ours) == len(theirs):
+        raise ParameterError(
+            "A comparison needs the same rows, at least one, of both sides",
+            found=f"{len(truth)}, {len(ours)} and {len(theirs)}",
+            step="ask both sides again",
+        )
     right, their_right = ours == truth, theirs == truth
     return Comparison(
         rows=len(truth),

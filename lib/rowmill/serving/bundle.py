@@ -61,9 +61,11 @@ def open_in_process(bundle: Bundle) -> Endpoint:
         IntegrityError: The handler refuses to start.
     """
     try:
-        app = functions_framework.create_app(FUNCTION, str(bundle.folder / "main.py"))
+        app = functions_framework.create_app(FUNCTION, str(bundle.folder / "main.py"))  # type: ignore[no-untyped-call]
     except SystemExit as refusal:
-        raise IntegrityError(f"The bundle of model {bundle.model_id} does not start: {str(refusal).rstrip('.')}", step="search anew, or restore its files") from refusal
+        raise IntegrityError(
+            f"The bundle of model {bundle.model_id} does not start: {str(refusal).rstrip('.')}", step="search anew, or restore its files"
+        ) from refusal
     return Endpoint(f"http://{bundle.model_id}", httpx.WSGITransport(app=app))
 
 

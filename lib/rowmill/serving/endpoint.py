@@ -62,7 +62,9 @@ class Endpoint:
         answers = [self._predict_batch(batch) for batch in batches]
         models = sorted({model for _, model in answers})
         if len(models) > 1:
-            raise EndpointError(f"{self.address} changed its model while it was asked", found=" and ".join(models), step="ask again when nobody deploys")
+            raise EndpointError(
+                f"{self.address} changed its model while it was asked", found=" and ".join(models), step="ask again when nobody deploys"
+            )
         return np.concatenate([probabilities for probabilities, _ in answers]), models[0]
 
     def _predict_batch(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], str]:
@@ -72,25 +74,37 @@ class Endpoint:
             probabilities = np.asarray(answer["predictions"], np.float64)
             model = str(answer["deployedModelId"])
         except (KeyError, TypeError, ValueError) as error:
-            raise EndpointError(f"{self.address} answers no predictions with a model id", found=str(answer)[:80], step="look at what listens there") from error
+            raise EndpointError(
+                f"{self.address} answers no predictions with a model id", found=str(answer)[:80], step="look at what listens there"
+            ) from error
         if probabilities.ndim != 2 or len(probabilities) != len(images):
             raise EndpointError(
-                f"{self.address} must answer {len(images)} rows of probabilities", found=f"shape {probabilities.shape}", step="look at its log"
+                f"{self.address} must answer {len(images)} rows of probabilities",
+                found=f"shape {probabilities.shape}",
+                step="look at its log",
             )
         # Not `abs(...) > 1e-3`: NaN must fail, too.
         if not (np.abs(probabilities.sum(axis=1) - 1) <= 1e-3).all() or (probabilities < 0).any():
-            raise EndpointError(f"Model {model} at {self.address} answers no probabilities", found=str(probabilities[0])[:80], step="deploy another model")
+            raise EndpointError(
+                f"Model {model} at {self.address} answers no probabilities", found=str(probabilities[0])[:80], step="deploy another model"
+            )
         return probabilities, model
 
     def _ask(self, method: str, body: bytes | None) -> dict[str, Any]:
         try:
             response = self._client.request(method, "/", content=body, headers={"Content-Type": "application/json"})
         except httpx.HTTPError as error:
-            raise EndpointError(f"The endpoint {self.address} does not answer ({type(error).__name__})", step="start it with `make run`, or look at its log") from error
+            raise EndpointError(
+                f"The endpoint {self.address} does not answer ({type(error).__name__})", step="start it with `make run`, or look at its log"
+            ) from error
         try:
             content = orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
-            raise EndpointError(f"{self.address} does not answer JSON", found=f"code {response.status_code}", step="look at what listens there") from error
+            raise EndpointError(
+                f"{self.address} does not answer JSON", found=f"code {response.status_code}", step="look at what listens there"
+            ) from error
         if response.status_code != 200 or not isinstance(content, dict):
-            raise EndpointError(f"{self.address} answers code {response.status_code}", found=str(content)[:200], step="mend the request, or look at its log")
+            raise EndpointError(
+                f"{self.address} answers code {response.status_code}", found=str(content)[:200], step="mend the request, or look at its log"
+            )
         return content

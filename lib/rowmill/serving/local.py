@@ -60,7 +60,10 @@ class LocalTarget:
         if jobs.find(self._state, self._job) is not None:
             return
         if jobs.listening(self._port):
-            raise BusyError(f"Port {self._port} of 127.0.0.1 is in use by another program", step="stop that program, or set target.port in rowmill.toml to a free one")
+            raise BusyError(
+                f"Port {self._port} of 127.0.0.1 is in use by another program",
+                step="stop that program, or set target.port in rowmill.toml to a free one",
+            )
         if self._current.exists():
             process = self._start(self._job, self._port, self._current)
             self._wait(self._job, process, self.address, "")
@@ -137,14 +140,23 @@ class LocalTarget:
                     break
                 time.sleep(0.02)
         reason = jobs.last_line(self._state, name) or "no word in its log"
-        raise EndpointError(f"Model {model_id or 'that served'} does not answer at {address}", found=reason, step=f"read {jobs.log_path(self._state, name)}")
+        raise EndpointError(
+            f"Model {model_id or 'that served'} does not answer at {address}", found=reason, step=f"read {jobs.log_path(self._state, name)}"
+        )
+
+
+def services(state: Path) -> list[str]:
+    """Return the services of this machine in the order in which they came."""
+    path = state / "serving" / "services.json"
+    known: list[str] = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    return known
 
 
 def _place(state: Path, service: str) -> int:
     """Return the service's place in the order in which services came; it never changes."""
     path = state / "serving" / "services.json"
     with jobs.lock(state, "services", what="the start of a service", wait=5.0):
-        known: list[str] = json.loads(path.read_text("utf-8")) if path.is_file() else []
+        known = services(state)
         if service not in known:
             known.append(service)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,8 +48,16 @@ class Service:
 
 
 def open_service(settings: Settings, name: str) -> Service:
-    """Return the service with the project's registry and target."""
-    return Service(name, settings, connected(settings), LocalTarget(settings, name))
+    """Return the service with the project's registry and target; that of the newest model when `name` is empty.
+
+    Raises:
+        NotFoundError: There is no model yet to take the name from.
+    """
+    registry = connected(settings)
+    name = name or settings.service_name or next(iter(registry.services()), "")
+    if not name:
+        raise NotFoundError("There is no service yet", step="run notebook 02_search first, or name one")
+    return Service(name, settings, registry, LocalTarget(settings, name))
 
 
 def serving(service: Service) -> dict[str, Any] | None:
@@ -101,6 +109,16 @@ def deploy(service: Service, model_id: str, reason: str = "", action: str = "dep
         return done
 
 
+def status(service: Service) -> str:
+    """Return in one sentence what serves now."""
+    card = serving(service)
+    return (
+        f"{card['model']} serves {service.name} at {service.target.address} since {card['since']}."
+        if card
+        else f"Nothing serves {service.name} yet."
+    )
+
+
 def roll_back(service: Service, reason: str = "") -> Deployment:
     """Deploy the model that served before the one that serves; a second roll back goes one further.
 
@@ -109,7 +127,9 @@ def roll_back(service: Service, reason: str = "") -> Deployment:
     """
     earlier = rollback_target(service)
     if not earlier:
-        raise NotFoundError(f"No model of service {service.name!r} served before the one that serves now", step="deploy one from the model list")
+        raise NotFoundError(
+            f"No model of service {service.name!r} served before the one that serves now", step="deploy one from the model list"
+        )
     return deploy(service, earlier, reason, action="roll back")
 
 
@@ -127,7 +147,7 @@ def rollback_target(service: Service) -> str:
 
 
 def follow(service: Service, verdict: Verdict) -> Deployment | None:
-    """Deploy the candidate if the verdict says `better`; else leave alone what serves, and return None.
+    """Deploy the candidate if the verdict says `better` and it does not serve already; else return None.
 
     Raises:
         IntegrityError: Another model serves now than the one the verdict compares with.
@@ -136,6 +156,8 @@ def follow(service: Service, verdict: Verdict) -> Deployment | None:
         return None
     card = serving(service)
     now_serving = card["model"] if card else ""
+    if now_serving == verdict.candidate:
+        return None
     if now_serving != verdict.incumbent:
         raise IntegrityError(
             f"The verdict compares {verdict.candidate} with {verdict.incumbent or 'nothing'}, which does not serve any more",
@@ -174,9 +196,12 @@ def probe(address: str, bundle: Bundle) -> None:
     if model_id != bundle.model_id:
         raise IntegrityError(f"Model {bundle.model_id} must answer at {address}", found=model_id, step="try again when nobody else deploys")
     largest = float(np.abs(answers - expected).max()) if answers.shape == expected.shape else np.inf
-    if not largest <= tolerance:
+    # Not `largest > tolerance`: NaN must fail, too.
+    if not largest <= tolerance:  # pylint: disable=unnecessary-negation
         raise IntegrityError(
-            f"Model {bundle.model_id} must give its golden answers within {tolerance:g}", found=f"a difference of {largest:.2g}", step="it gets no traffic: search anew"
+            f"Model {bundle.model_id} must give its golden answers within {tolerance:g}",
+            found=f"a difference of {largest:.2g}",
+            step="it gets no traffic: search anew",
         )
 
 

@@ -59,7 +59,11 @@ def run(data: Dataset, registry: Registry, plan: Plan) -> Candidate:
         tuner = _Tuner(progress, folder)
         tuner.search()
         if progress.best is None:
-            raise SearchError(f"All {len(progress.ended)} trials failed", found=progress.ended[0].reason, step="mend the space or the data, then search anew")
+            raise SearchError(
+                f"All {len(progress.ended)} trials failed",
+                found=progress.ended[0].reason,
+                step="mend the space or the data, then search anew",
+            )
         with warnings.catch_warnings():
             # The optimizer's state is of no use any more.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
@@ -84,19 +88,22 @@ class _Progress:
 
     @property
     def best(self) -> Trial | None:
+        """The completed trial with the highest score, of equals the first; the tuner keeps that one, too."""
         completed = [trial for trial in self.ended if trial.state == "completed"]
-        # Of equals the first: the tuner, too, keeps the trial it saw first.
         return max(completed, key=lambda trial: trial.score, default=None)
 
     @property
     def seconds_left(self) -> float:
+        """What is left of the time budget; negative once it is spent."""
         return self.plan.goal.minutes * 60 - (time.monotonic() - self.started)
 
     def is_over(self) -> bool:
+        """Whether the goal is reached or the budget spent."""
         reached = self.best is not None and self.best.score >= self.plan.goal.accuracy
         return reached or self.seconds_left <= 0 or len(self.ended) >= self.plan.goal.trials
 
     def begin(self, values: dict[str, Any]) -> None:
+        """Put a new trial on record."""
         number = len(self.ended) + 1
         version = self.data.version
         self.curve, self.printed = [], 0.0
@@ -116,10 +123,14 @@ class _Progress:
         if time.monotonic() - self.printed > _LINE_EVERY_SECONDS and self.running:
             self.printed = time.monotonic()
             left = max(0, round(self.seconds_left))
-            print(f"{self.running.model_id}  epoch {len(self.curve)}  validation accuracy {accuracy:.4f}  {left // 60}:{left % 60:02d} left", flush=True)
+            print(
+                f"{self.running.model_id}  epoch {len(self.curve)}  validation accuracy {accuracy:.4f}  {left // 60}:{left % 60:02d} left",
+                flush=True,
+            )
         return accuracy >= self.plan.goal.accuracy or self.seconds_left <= 0
 
     def end(self, reason: str) -> None:
+        """Put the running trial's end on record; it failed when there is a reason."""
         assert self.running is not None
         score = max(self.curve, default=math.nan)
         state = "failed" if reason else "completed"
@@ -164,7 +175,7 @@ class _Network(keras_tuner.HyperModel):  # type: ignore[misc]
         model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 
-    def fit(self, hp: Any, model: Any, *args: Any, callbacks: list[Any], **kwargs: Any) -> Any:
+    def fit(self, hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Train on the train split, watched on the validation split."""
         data, goal = self.progress.data, self.progress.plan.goal
 
@@ -178,7 +189,7 @@ class _Network(keras_tuner.HyperModel):  # type: ignore[misc]
             epochs=goal.epochs_for(len(data.train.keys)),
             validation_data=(data.validation.images, data.validation.targets),
             validation_batch_size=_PREDICT_BATCH,
-            callbacks=[*callbacks, keras.callbacks.LambdaCallback(on_epoch_end=watch)],
+            callbacks=[*kwargs["callbacks"], keras.callbacks.LambdaCallback(on_epoch_end=watch)],
             verbose=0,
         )
         if not np.isfinite(history.history["loss"]).all():
@@ -186,7 +197,7 @@ class _Network(keras_tuner.HyperModel):  # type: ignore[misc]
         return history
 
 
-class _Tuner(keras_tuner.Tuner):  # type: ignore[misc]
+class _Tuner(keras_tuner.Tuner):  # type: ignore[misc]  # pylint: disable=abstract-method  # as in Keras Tuner's own tuners
     """Keras Tuner with the project's trial rows."""
 
     def __init__(self, progress: _Progress, folder: str) -> None:

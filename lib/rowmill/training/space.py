@@ -36,7 +36,8 @@ class Goal:
             raise ParameterError(f"The goal must be an accuracy above 0 and at most 1, found {self.accuracy}", step="give 0.98 for 98 %")
         if self.trials < 1 or self.minutes <= 0 or self.epochs < 0:
             raise ParameterError(
-                f"The budget needs trials >= 1, minutes > 0 and epochs >= 0, found {self.trials}, {self.minutes} and {self.epochs}", step="give such values"
+                f"The budget needs trials >= 1, minutes > 0 and epochs >= 0, found {self.trials}, {self.minutes} and {self.epochs}",
+                step="give such values",
             )
 
     def epochs_for(self, rows: int) -> int:
@@ -68,14 +69,18 @@ def _checked(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     given = set(entry) - {"type"}
     if not needed <= given or given - needed - optional:
         odd = sorted((needed - given) or (given - needed - optional))
-        raise ParameterError(f"{name!r} of type {kind} needs {sorted(needed)} and may have {sorted(optional)}; {odd[0]!r} is wrong", step="mend the space")
+        raise ParameterError(
+            f"{name!r} of type {kind} needs {sorted(needed)} and may have {sorted(optional)}; {odd[0]!r} is wrong", step="mend the space"
+        )
     return _range(name, entry) if kind in ("int", "float") else _values(name, entry)
 
 
 def _values(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     values = entry.get("values", [False, True])
     if not values or entry.get("default", values[0]) not in values:
-        raise ParameterError(f"The default of {name!r} must be one of its values {values}", found=repr(entry.get("default")), step="mend the space")
+        raise ParameterError(
+            f"The default of {name!r} must be one of its values {values}", found=repr(entry.get("default")), step="mend the space"
+        )
     return {**entry, "values": values, "default": entry.get("default", values[0])}
 
 
@@ -83,7 +88,9 @@ def _range(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     low, high, default = entry["min"], entry["max"], entry.get("default", entry["min"])
     kinds = (int,) if entry["type"] == "int" else (int, float)
     if not all(isinstance(value, kinds) and not isinstance(value, bool) for value in (low, high, default, entry.get("step", 1))):
-        raise ParameterError(f"Range, step and default of {name!r} must be of type {entry['type']}", found=str(entry), step="mend the space")
+        raise ParameterError(
+            f"Range, step and default of {name!r} must be of type {entry['type']}", found=str(entry), step="mend the space"
+        )
     if not low <= default <= high or entry.get("step", 1) <= 0:
         raise ParameterError(f"{name!r} needs min <= default <= max and step > 0", found=str(entry), step="mend the space")
     sampling = entry.get("sampling", "linear")

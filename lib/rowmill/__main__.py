@@ -1,0 +1,65 @@
+"""What `make` calls: run, stop, lab. Parses, calls one function, shows the answer."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from rowmill import jobs, pipeline
+from rowmill import settings as project
+from rowmill.errors import RowmillError
+from rowmill.pages import host
+from rowmill.serving import release
+from rowmill.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    parser = argparse.ArgumentParser(prog="rowmill")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run all notebooks, serve the better model, show the dashboard")
+    run.add_argument("--source", default="")
+    run.add_argument("--parameters", default="")
+    commands.add_parser("stop", help="stop all that `run` left running")
+    commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    chosen = parser.parse_args(arguments)
+    try:
+        settings = project.load()
+        if chosen.command == "run":
+            _run(settings, chosen.source, chosen.parameters)
+        elif chosen.command == "stop":
+            _stop(settings)
+        else:
+            return subprocess.run([sys.executable, "-m", "jupyterlab", "notebooks"], cwd=settings.root, check=False).returncode
+    except RowmillError as error:
+        print(f"rowmill: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rowmill: stopped by hand; what served keeps serving.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(settings: Settings, source: str, parameters: str) -> None:
+    host.check(settings)
+    handed = pipeline.run(settings, source, parameters)
+    service = release.open_service(settings, handed["service"])
+    print(f"Model: {handed['model_id']}")
+    print(f"Verdict: {handed['sentence']}")
+    card = release.serving(service)
+    print(f"Function: {service.target.address}" if card else "Function: none, for nothing serves yet")
+    print(f"Dashboard: {host.start(settings)}")
+    if card:
+        example = settings.state / "serving" / service.name / "current" / "example.json"
+        print(f"Try: curl -s -H 'Content-Type: application/json' -d @{shlex.quote(str(example))} {service.target.address}")
+    print("Stop: make stop")
+
+
+def _stop(settings: Settings) -> None:
+    stopped = [name for name in jobs.names(settings.state) if jobs.stop(settings.state, name)]
+    print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
