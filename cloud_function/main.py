@@ -42,7 +42,9 @@ class Model:
     def __init__(self, folder: Path) -> None:
         self.card: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
         if self.card.get("contract") != CONTRACT:
-            raise SystemExit(f"model.json has contract {self.card.get('contract')!r}; this handler knows {CONTRACT} only: build the bundle anew.")
+            raise SystemExit(
+                f"model.json has contract {self.card.get('contract')!r}; this handler knows {CONTRACT} only: build the bundle anew."
+            )
         content = (folder / self.card["file"]).read_bytes()
         found = hashlib.sha256(content).hexdigest()
         if found != self.card["sha256"]:

@@ -16,6 +16,9 @@ import psutil
 from rowmill import settings
 from rowmill.errors import BusyError
 
+# A child that is collected while it runs warns; these are meant to run on.
+_children: list[subprocess.Popen[bytes]] = []
+
 
 @contextlib.contextmanager
 def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[None]:
@@ -70,8 +73,7 @@ def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: 
     log = log_path(state, name)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        # Not waited for on purpose: it outlives this process.
-        child = subprocess.Popen(  # pylint: disable=consider-using-with
+        child = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this process on purpose
             command,
             cwd=cwd,
             env=settings.environment(variables),
@@ -80,6 +82,7 @@ def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: 
             stderr=output,
             start_new_session=True,
         )
+    _children.append(child)
     process = psutil.Process(child.pid)
     entry = _entry_path(state, name)
     entry.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}), "utf-8")
@@ -111,6 +114,7 @@ def stop(state: Path, name: str) -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):
             survivor.kill()
     psutil.wait_procs(alive, timeout=5)
+    _children[:] = [child for child in _children if child.poll() is None]
     return True
 
 

@@ -29,7 +29,8 @@ class _Shown:
     def _repr_html_(self) -> str:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # every child is a dataclass
         rows = ((f.name.replace("_", " "), getattr(self, f.name)) for f in fields)
-        cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(_text(value))}</td></tr>" for name, value in rows)
+        left = 'style="text-align: left"'
+        cells = (f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(_text(value))}</td></tr>" for name, value in rows)
         return f"<table>{''.join(cells)}</table>"
 
 
@@ -163,6 +164,8 @@ class Verdict(_Shown):
         rule: Which rule decided: `mcnemar`, `first model` or `no answer`.
         rows: Holdout rows both sides answered.
         gained, lost: Rows that only the candidate, or only the incumbent, has right.
+        candidate_accuracy, incumbent_accuracy: Share of the holdout each side has right, 0 to 1; for a first model
+            the second is logistic regression's.
         difference, low, high: Accuracy of the candidate less the incumbent's with its 95 % interval, -1 to 1.
         p_value: Of the exact McNemar test.
     """

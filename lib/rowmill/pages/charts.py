@@ -47,7 +47,7 @@ def _sheet(data: Dataset) -> np.ndarray:
     for target in range(len(data.version.labels)):
         found = data.train.images[data.train.targets == target][:_SAMPLES]
         sheet[target, : len(found), :height, :width] = found
-    picture = sheet.swapaxes(1, 2).reshape(-1, _SAMPLES * (width + 1), channels)
+    picture = np.swapaxes(sheet, 1, 2).reshape((-1, _SAMPLES * (width + 1), channels))
     return picture[..., 0] if channels == 1 else picture
 
 

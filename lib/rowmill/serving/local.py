@@ -24,6 +24,7 @@ from rowmill.settings import Settings
 
 _THREADS = 8
 _START_SECONDS = 30.0
+_ORPHAN_SECONDS = 3.0
 
 
 class LocalTarget:
@@ -59,13 +60,17 @@ class LocalTarget:
         """
         if jobs.find(self._state, self._job) is not None:
             return
+        # A worker whose host was killed lets go of the port within a second or two.
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while jobs.listening(self._port) and time.monotonic() < deadline:
+            time.sleep(0.1)
         if jobs.listening(self._port):
             raise BusyError(
                 f"Port {self._port} of 127.0.0.1 is in use by another program",
                 step="stop that program, or set target.port in rowmill.toml to a free one",
             )
         if self._current.exists():
-            process = self._start(self._job, self._port, self._current)
+            process = self._start(self._job, self._command(), self._current)
             self._wait(self._job, process, self.address, "")
 
     @contextlib.contextmanager
@@ -76,7 +81,9 @@ class LocalTarget:
             EndpointError: The bundle does not start.
         """
         name, port = f"dark-{bundle.model_id}", jobs.free_port()
-        process = self._start(name, port, bundle.folder)
+        # As the cloud starts it: the handler is imported before the port opens, so that a refusal ends the process.
+        command = [sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
+        process = self._start(name, command, bundle.folder)
         address = f"http://127.0.0.1:{port}"
         try:
             self._wait(name, process, address, bundle.model_id)
@@ -122,9 +129,11 @@ class LocalTarget:
         link.symlink_to(folder.resolve())
         link.replace(self._current)
 
-    def _start(self, name: str, port: int, folder: Path) -> psutil.Process:
-        command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
-        command += ["--threads", str(_THREADS), "--log-level", "warning", "--no-control-socket", "functions_framework:create_app()"]
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self._port}", "--worker-class", "gthread"]
+        return [*command, "--threads", str(_THREADS), "--log-level", "warning", "--no-control-socket", "functions_framework:create_app()"]
+
+    def _start(self, name: str, command: list[str], folder: Path) -> psutil.Process:
         variables = {"FUNCTION_TARGET": FUNCTION, "FUNCTION_SOURCE": str(folder / "main.py")}
         return jobs.start(self._state, name, command, self._state, variables)
 

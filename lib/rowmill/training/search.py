@@ -19,6 +19,9 @@ from rowmill.registry import Registry
 from rowmill.training import networks
 from rowmill.training.space import Goal, check
 
+# A failing trial is a row with its reason; Keras Tuner would print its traceback, too.
+keras_tuner.src.config.DEBUG = False
+
 OBJECTIVE = "val_accuracy"
 _LINE_EVERY_SECONDS = 5.0
 _PREDICT_BATCH = 1024
@@ -137,7 +140,7 @@ class _Progress:
         ended = replace(self.running, state=state, score=score, curve=tuple(self.curve), reason=reason, at=now())
         self.ended.append(ended)
         self.registry.add(ended)
-        print(f"{ended.model_id}  {state}  validation accuracy {score:.4f}  {_short(ended.hyperparameters)}{reason}", flush=True)
+        print(f"{ended.model_id}  {state}  validation accuracy {score:.4f}  {_short(ended.hyperparameters)}  {reason}".rstrip(), flush=True)
 
 
 class _Oracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]  # Keras Tuner has no types
@@ -208,7 +211,7 @@ class _Tuner(keras_tuner.Tuner):  # type: ignore[misc]  # pylint: disable=abstra
             seed=progress.plan.seed,
             hyperparameters=_hyperparameters(progress.plan.space),
             # A failing trial is a row with its reason; the search goes on.
-            max_consecutive_failed_trials=progress.plan.goal.trials,
+            max_consecutive_failed_trials=progress.plan.goal.trials + 1,
         )
         oracle.progress = progress
         super().__init__(oracle, _Network(progress), directory=folder, project_name=progress.experiment)
@@ -221,8 +224,8 @@ class _Tuner(keras_tuner.Tuner):  # type: ignore[misc]  # pylint: disable=abstra
 
     def on_trial_end(self, trial: Any) -> None:
         """Write the trial's last row."""
-        message = (trial.message or "").strip().splitlines()
-        self.progress.end(message[-1] if message else "")
+        last_line = (trial.message or "").strip().rpartition("\n")[2]
+        self.progress.end(last_line.removeprefix(f"{keras_tuner.errors.FailedTrialError.__module__}.FailedTrialError: "))
         super().on_trial_end(trial)
 
 

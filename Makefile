@@ -1,0 +1,63 @@
+# What each target does stands behind its ##; `make` alone prints it.
+PYTHON := .venv/bin/python
+COMPILE := pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	--python-version 3.11 --fork-strategy fewest --quiet
+
+# Given values reach the recipes by the environment, untouched by make and by the shell.
+override NAME := $(value NAME)
+override SOURCE := $(value SOURCE)
+override PARAMETERS := $(value PARAMETERS)
+export NAME SOURCE PARAMETERS
+
+.PHONY: help run test check format lab stop clean lock bench
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the rows, PARAMETERS='trials=2 goal=0.99' go to the notebooks
+	@$(PYTHON) -m rowmill run $${SOURCE:+--source "$$SOURCE"} $${PARAMETERS:+--parameters "$$PARAMETERS"}
+
+test: .venv/dev.stamp ## Run the tests; ARGS= goes to pytest
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: .venv/dev.stamp ## Check format, style, types and the direction of imports
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pylint --recursive=y lib/rowmill cloud_function tests/
+	$(PYTHON) -m nbqa pylint notebooks dashboards --disable=invalid-name,pointless-statement,expression-not-assigned
+	$(PYTHON) -m mypy lib/rowmill cloud_function/main.py
+	.venv/bin/lint-imports
+
+format: .venv/dev.stamp ## Format the code and the notebooks
+	@$(PYTHON) -m ruff format .
+
+lab: .venv/run.stamp ## Open the notebooks in JupyterLab
+	@$(PYTHON) -m rowmill lab
+
+stop: ## Stop what rowmill runs on this machine
+	@if [ -x $(PYTHON) ] && [ -e .venv/run.stamp ]; then $(PYTHON) -m rowmill stop; \
+	else echo "Nothing to stop: rowmill is not set up here."; fi
+
+clean: stop ## Stop, then remove what rowmill wrote (.rowmill/); the set-up stays
+	@rm -rf .rowmill
+
+lock: ## Compile all locks anew from pyproject.toml, by uv; ARGS=--upgrade takes newer versions
+	@PATH="$$PATH:.venv/bin"; command -v uv >/dev/null || { echo "make lock needs uv: put it on your PATH." >&2; exit 1; }; \
+	uv $(COMPILE) $(ARGS) pyproject.toml -o requirements.lock && \
+	uv $(COMPILE) $(ARGS) -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock && \
+	uv $(COMPILE) $(ARGS) -c requirements.lock --group function -o cloud_function/requirements.txt
+
+bench: ## Run one benchmark, as in: make bench NAME=serving
+	@[ -n "$$NAME" ] || { echo "Name a benchmark, as in: make bench NAME=serving" >&2; exit 1; }
+	@[ -f "benchmarks/$$NAME.py" ] || { echo "There is no benchmarks/$$NAME.py: NAME is a file of benchmarks/, without .py." >&2; exit 1; }
+	@$(MAKE) --no-print-directory .venv/run.stamp
+	@$(PYTHON) "benchmarks/$$NAME.py"
+
+# bootstrap.sh writes the stamps last, so a set-up that broke half-way is taken up again. Where .venv/bin/python is gone,
+# its empty rule makes the stamps stale.
+.venv/run.stamp: bootstrap.sh requirements.lock pyproject.toml $(PYTHON)
+	@sh bootstrap.sh run
+
+.venv/dev.stamp: bootstrap.sh requirements-dev.lock pyproject.toml $(PYTHON)
+	@sh bootstrap.sh dev
+
+$(PYTHON): ;

@@ -1,0 +1,82 @@
+"""Real parts for the tests: a project in a folder of its own, and a service with two small trained models."""
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rowmill import jobs, settings
+from rowmill.data import dataset, sources, warehouse
+from rowmill.data.dataset import Dataset
+from rowmill.registry import Registry, connected
+from rowmill.serving import release
+from rowmill.serving.release import Service
+from rowmill.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def project_in(state: Path) -> Settings:
+    """Return the project's settings with all that is written in `state`, and ports of their own."""
+    return dataclasses.replace(
+        settings.load(ROOT), state=state, artefacts_root=state / "artefacts", target_port=jobs.free_port(), dashboard_port=jobs.free_port()
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Settings]:
+    """An empty project; all that it leaves running is stopped."""
+    made = project_in(tmp_path / "state")
+    yield made
+    for name in jobs.names(made.state):
+        jobs.stop(made.state, name)
+
+
+@pytest.fixture(scope="session")
+def digits_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a project with the digits and two registered models, a good one and a weak one; never changed."""
+    from rowmill.training import artefact, search  # pylint: disable=import-outside-toplevel  # seconds, for the tests that need it
+
+    made = project_in(tmp_path_factory.mktemp("digits") / "state")
+    models = connected(made)
+    data = digits_in(models)
+    for epochs in (12, 1):
+        plan = search.Plan("mlp", {}, search.Goal(1.0, trials=1, minutes=5, epochs=epochs), seed=7)
+        artefact.export(search.run(data, models, plan), data, models)
+    return made.state
+
+
+@pytest.fixture
+def service(digits_state: Path, tmp_path: Path) -> Iterator[Service]:  # pylint: disable=redefined-outer-name  # a fixture's way
+    """The service `digits` with two models, the newer one weak; nothing serves yet."""
+    shutil.copytree(digits_state, tmp_path / "state")
+    opened = release.open_service(project_in(tmp_path / "state"), "digits")
+    yield opened
+    for name in jobs.names(opened.settings.state):
+        jobs.stop(opened.settings.state, name)
+
+
+@pytest.fixture
+def good(service: Service) -> str:  # pylint: disable=redefined-outer-name
+    """The id of the good model."""
+    return service.registry.models("digits")[1].model_id
+
+
+@pytest.fixture
+def weak(service: Service) -> str:  # pylint: disable=redefined-outer-name
+    """The id of the weak model."""
+    return service.registry.models("digits")[0].model_id
+
+
+def digits_in(models: Registry) -> Dataset:
+    """Ingest the bundled digits and return what training sees of them."""
+    return dataset.load(models.warehouse, dataset.ingest(models.warehouse, sources.load("")))
+
+
+def digits_store(made: Settings) -> warehouse.Warehouse:
+    """Return the project's warehouse with the bundled digits in it."""
+    store = warehouse.connect(made)
+    dataset.ingest(store, sources.load(""))
+    return store

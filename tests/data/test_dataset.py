@@ -1,0 +1,108 @@
+"""Rows become versions and arrays: splits are disjoint, stored and stable; pixels are exact."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rowmill.data import dataset, sources, warehouse
+from rowmill.data.sqlite import SqliteWarehouse
+from rowmill.errors import NotFoundError, SourceError
+from rowmill.records import EXAMPLES, TABLES, DatasetVersion
+from rowmill.settings import Settings
+from tests.data.test_sources import write_folder
+
+DIGITS_FINGERPRINT = "7c6cc00952f0b0aab11e0f1eb5808380d19a15b8f0c186763f0a12484c926f55"
+
+
+@pytest.fixture
+def store(project: Settings) -> warehouse.Warehouse:
+    """An empty warehouse."""
+    return warehouse.connect(project)
+
+
+def test_images_come_back_exactly(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    version = dataset.ingest(store, source)
+    data, holdout = dataset.load(store, version), dataset.load_holdout(store, version)
+    place = {key: row for row, key in enumerate(source.keys)}
+    for examples in (data.train, data.validation, holdout):
+        rows = [place[key] for key in examples.keys]
+        assert np.array_equal(examples.images, source.images[rows])
+        assert [version.labels[target] for target in examples.targets] == [source.labels[row] for row in rows]
+
+
+def test_splits_are_disjoint_and_whole(store: warehouse.Warehouse) -> None:
+    version = dataset.ingest(store, sources.load("digits"))
+    data, holdout = dataset.load(store, version), dataset.load_holdout(store, version)
+    keys = [set(examples.keys) for examples in (data.train, data.validation, holdout)]
+    assert len(set.union(*keys)) == sum(map(len, keys)) == 1797
+    assert version.counts == {"train": 1078, "validation": 361, "holdout": 358}
+
+
+def test_the_digits_have_one_fingerprint(store: warehouse.Warehouse) -> None:
+    assert dataset.ingest(store, sources.load("digits")).fingerprint == DIGITS_FINGERPRINT
+
+
+def test_a_declared_test_part_is_the_holdout(store: warehouse.Warehouse, tmp_path) -> None:
+    version = dataset.ingest(store, sources.load(str(write_folder(tmp_path / "shapes"))))
+    holdout = dataset.load_holdout(store, version)
+    assert all(key.startswith("t10k/") for key in holdout.keys) and len(holdout.keys) == 12
+    assert version.counts["train"] + version.counts["validation"] == 30 and version.counts["validation"] > 0
+
+
+def test_a_key_stays_in_its_split_when_the_source_grows() -> None:
+    keys = [f"k{n}" for n in range(1000)]
+    none = np.zeros(1000, dtype=bool)
+    assert dataset.assign_splits(keys, none)[:500] == dataset.assign_splits(keys[:500], none[:500])
+    shares = [dataset.assign_splits(keys, none).count(split) / 1000 for split in ("train", "validation", "holdout")]
+    assert np.allclose(shares, (0.6, 0.2, 0.2), atol=0.04)
+
+
+def test_unchanged_examples_make_no_new_version(store: warehouse.Warehouse) -> None:
+    first = dataset.ingest(store, sources.load("digits"))
+    assert dataset.ingest(store, sources.load("digits")) == first
+    assert len(store.read(EXAMPLES, None, ("label",))) == 1797
+
+
+def test_one_changed_label_makes_another_version(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    first = dataset.ingest(store, source)
+    second = dataset.ingest(store, dataclasses.replace(source, labels=["1", *source.labels[1:]]))
+    assert second.version != first.version and dataset.find(store, "digits") == second
+    assert dataset.find(store, "digits", first.version) == first
+
+
+def test_a_cut_off_ingest_is_invisible(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = SqliteWarehouse.append
+
+    def cut(self: SqliteWarehouse, table, rows) -> None:
+        if table == TABLES[DatasetVersion]:
+            raise KeyboardInterrupt
+        whole(self, table, rows)
+
+    store = warehouse.connect(project)
+    monkeypatch.setattr(SqliteWarehouse, "append", cut)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.ingest(store, sources.load("digits"))
+    monkeypatch.undo()
+    assert not dataset.versions(store)
+    version = dataset.ingest(store, sources.load("digits"))
+    assert len(dataset.load(store, version).train.keys) == version.counts["train"]
+
+
+def test_no_version_yet_says_what_to_do(store: warehouse.Warehouse) -> None:
+    with pytest.raises(NotFoundError, match="There is no data set of service 'digits'; run notebook 01_ingest first"):
+        dataset.find(store, "digits")
+
+
+def test_a_label_missing_in_a_split_is_named(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    with pytest.raises(SourceError, match="found no 99 in the"):
+        dataset.ingest(store, dataclasses.replace(source, labels=["99", *source.labels[1:]]))
+
+
+def test_doubled_keys_are_named(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    with pytest.raises(SourceError, match="found 1 repeated, first 'digits/00001'"):
+        dataset.ingest(store, dataclasses.replace(source, keys=["digits/00001", *source.keys[1:]]))

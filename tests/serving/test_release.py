@@ -1,0 +1,208 @@
+"""Deploys and rolls back on a real local host; whatever fails, what served keeps serving."""
+
+import dataclasses
+import json
+import socket
+import threading
+import time
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from rowmill import jobs
+from rowmill.errors import BusyError, EndpointError, IntegrityError, NotFoundError
+from rowmill.records import ModelRecord, Verdict
+from rowmill.registry import file_hash
+from rowmill.serving import bundle as bundles
+from rowmill.serving import release
+from rowmill.serving.endpoint import Endpoint
+from rowmill.serving.release import Service
+
+
+def serves(service: Service) -> str:
+    """Return the model that answers at the service's address."""
+    return httpx.get(service.target.address, trust_env=False).json()["model"]
+
+
+def test_nothing_serves_at_first(service: Service) -> None:
+    assert release.serving(service) is None
+    assert release.status(service) == "Nothing serves digits yet."
+
+
+def test_deploys_and_rolls_back(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good, "first")
+    assert serves(service) == good and not release.rollback_target(service)
+    release.deploy(service, weak)
+    assert serves(service) == weak
+    back = release.roll_back(service)
+    assert serves(service) == good == back.model_id
+    history = [(d.action, d.model_id, d.before, d.outcome) for d in service.registry.deployments("digits")]
+    assert history == [("deploy", good, "", "serving"), ("deploy", weak, good, "serving"), ("roll back", good, weak, "serving")]
+    with pytest.raises(NotFoundError, match="No model of service 'digits' served before"):
+        release.roll_back(service)
+
+
+def test_switching_loses_no_request_and_mixes_no_models(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    models = {name: bundles.build(service.settings, service.registry, service.registry.model(name)) for name in (good, weak)}
+    expected = {name: bundles.golden(bundle)[1] for name, bundle in models.items()}
+    body = {"instances": bundles.golden(models[good])[0].tolist()}
+    stop, answers, failures = threading.Event(), [], []
+
+    def ask(keep_alive: bool) -> None:
+        with httpx.Client(trust_env=False) as client:
+            while not stop.is_set():
+                try:
+                    headers = {} if keep_alive else {"Connection": "close"}
+                    answers.append(client.post(service.target.address, json=body, headers=headers).raise_for_status().json())
+                except httpx.HTTPError as error:
+                    failures.append(error)
+
+    clients = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(4)]
+    for client in clients:
+        client.start()
+    for name in (weak, good, weak, good):
+        release.deploy(service, name)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert not failures and {answer["deployedModelId"] for answer in answers} == {good, weak}
+    assert all(np.allclose(answer["predictions"], expected[answer["deployedModelId"]], atol=1e-4) for answer in answers)
+
+
+def test_serves_again_after_a_stop(service: Service, good: str) -> None:
+    release.deploy(service, good)
+    assert jobs.stop(service.settings.state, "function-digits")
+    with pytest.raises(httpx.ConnectError):
+        serves(service)
+    assert release.serving(service)["model"] == good == serves(service)
+
+
+def test_serves_again_after_a_kill(service: Service, good: str) -> None:
+    release.deploy(service, good)
+    host = jobs.find(service.settings.state, "function-digits")
+    for process in [*host.children(recursive=True), host]:
+        process.kill()
+    psutil.wait_procs([host], timeout=10)
+    assert release.serving(service)["model"] == good
+
+
+def test_a_damaged_model_is_not_deployed(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    path = service.registry.artefacts / weak / "model.tflite"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match="must have SHA-256"):
+        release.deploy(service, weak)
+    assert serves(service) == good
+    failed = service.registry.deployments("digits")[-1]
+    assert failed.outcome == "failed" and "must have SHA-256" in failed.reason and failed.model_id == weak
+    assert service.registry.last_deployed("digits") == good
+
+
+def relabel_golden(service: Service, model_id: str) -> None:
+    """Let the model's golden answers be other ones than it gives."""
+    path = service.registry.artefacts / model_id / "model.json"
+    card = json.loads(path.read_text())
+    card["golden"]["predictions"].reverse()
+    path.write_text(json.dumps(card))
+
+
+def test_a_model_that_misses_its_golden_answers_gets_no_traffic(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    relabel_golden(service, weak)
+    with pytest.raises(IntegrityError, match="must give its golden answers within 0.0001"):
+        release.deploy(service, weak)
+    assert serves(service) == good and jobs.names(service.settings.state) == ["function-digits"]
+
+
+def test_a_model_that_does_not_start_gets_no_traffic(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    path = service.registry.artefacts / weak / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "contract": 99}))
+    with pytest.raises(EndpointError, match=f"Model {weak} does not answer at .*contract 99"):
+        release.deploy(service, weak)
+    assert serves(service) == good
+
+
+def test_a_model_of_another_kind_is_refused(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    model = service.registry.model(weak)
+    service.registry.add(dataclasses.replace(model, model_id="zzzzzzzz-t001", labels=("cat", "dog"), shape=(9, 9, 3)))
+    with pytest.raises(IntegrityError, match=f"takes 9x9x3 pixels and answers cat, dog, but {good}.*takes 8x8x1 pixels and answers 0, 1"):
+        release.deploy(service, "zzzzzzzz-t001")
+    assert serves(service) == good
+
+
+def test_an_unknown_model_names_its_neighbours(service: Service, weak: str) -> None:
+    with pytest.raises(NotFoundError, match=f"no model 'aaaaaaaa-t001'.*{weak}"):
+        release.deploy(service, "aaaaaaaa-t001")
+    assert not service.registry.deployments("digits")
+
+
+def test_one_deployment_at_a_time(service: Service, good: str) -> None:
+    with jobs.lock(service.settings.state, "deploy-digits", what="a deployment"):
+        with pytest.raises(BusyError, match="A deployment of digits is going on already; found process [0-9]+"):
+            release.deploy(service, good)
+
+
+def test_a_port_in_use_is_named(service: Service, good: str) -> None:
+    with socket.create_server(("127.0.0.1", service.settings.target_port)):
+        with pytest.raises(BusyError, match=f"Port {service.settings.target_port} of 127.0.0.1 is in use by another program"):
+            release.deploy(service, good)
+    assert not service.registry.deployments("digits")
+
+
+def test_services_have_addresses_of_their_own(service: Service) -> None:
+    other = release.open_service(service.settings, "other")
+    assert other.target.address == f"http://127.0.0.1:{service.settings.target_port + 1}" != service.target.address
+    assert release.open_service(service.settings, "digits").target.address == service.target.address
+
+
+def test_a_probe_sees_that_another_model_answers(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    bundle = bundles.build(service.settings, service.registry, service.registry.model(weak))
+    with pytest.raises(IntegrityError, match=f"Model {weak} must answer at .*; found {good}"):
+        release.probe(service.target.address, bundle)
+
+
+def verdict(candidate: str, incumbent: str, outcome: str) -> Verdict:
+    """Return a verdict with these words."""
+    return Verdict(candidate, incumbent, "digits", outcome, "a sentence")
+
+
+def test_only_better_is_followed(service: Service, good: str, weak: str) -> None:
+    assert release.follow(service, verdict(good, "", "better")).model_id == good
+    for outcome in ("worse", "cannot tell"):
+        assert release.follow(service, verdict(weak, good, outcome)) is None
+    assert serves(service) == good
+    assert release.follow(service, verdict(weak, good, "better")).model_id == weak == serves(service)
+
+
+def test_a_verdict_about_what_served_once_is_not_followed(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    with pytest.raises(IntegrityError, match="which does not serve any more; found .*; run 03_validate again"):
+        release.follow(service, verdict(weak, "", "better"))
+    assert serves(service) == good
+
+
+def test_following_twice_deploys_once(service: Service, good: str) -> None:
+    release.follow(service, verdict(good, "", "better"))
+    assert release.follow(service, verdict(good, "", "better")) is None
+    assert len(service.registry.deployments("digits")) == 1
+
+
+def test_the_switch_itself_takes_under_a_second(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good)
+    started = time.monotonic()
+    service.target.shift(bundles.build(service.settings, service.registry, service.registry.model(weak)))
+    with Endpoint(service.target.address) as endpoint:
+        assert endpoint.describe()["model"] == weak
+    assert time.monotonic() - started < 10
+
+
+def test_registered_equals_deployed(service: Service, good: str) -> None:
+    deployment = release.deploy(service, good)
+    model: ModelRecord = service.registry.model(good)
+    assert deployment.sha256 == model.sha256 == file_hash(service.settings.state / "serving/digits/current/model.tflite")
