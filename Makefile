@@ -22,7 +22,8 @@ test: .venv/dev.stamp ## Run the tests; ARGS= goes to pytest
 
 check: .venv/dev.stamp ## Check format, style, types and the direction of imports
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m pylint --recursive=y lib/rowmill cloud_function tests/
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pylint lib/rowmill cloud_function dashboards/voila.py
 	$(PYTHON) -m nbqa pylint notebooks dashboards --disable=invalid-name,pointless-statement,expression-not-assigned
 	$(PYTHON) -m mypy lib/rowmill cloud_function/main.py
 	.venv/bin/lint-imports

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from rowmill import jobs, settings
 from rowmill.data import dataset, sources, warehouse
 from rowmill.data.dataset import Dataset

@@ -149,7 +149,7 @@ def _value(key: str, text: str, default: Any) -> Any:
 
 def _fits(value: Any, default: Any) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, type(default))
+        return isinstance(value, bool) and isinstance(default, bool)
     return isinstance(value, (int, float) if isinstance(default, float) else type(default))
 
 

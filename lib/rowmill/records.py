@@ -14,13 +14,25 @@ from pathlib import Path
 
 from rowmill.errors import ParameterError
 
-OUTCOMES = ("better", "worse", "cannot tell")
 Record = typing.TypeVar("Record")
 
 
 def now() -> datetime.datetime:
     """Return the present moment in UTC, with microseconds."""
     return datetime.datetime.now(datetime.UTC)
+
+
+def check_service(name: str) -> str:
+    """Return the name if a service can have it; it becomes part of file names, addresses and gcloud's names.
+
+    Raises:
+        ParameterError: It cannot.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,29}", name):
+        raise ParameterError(
+            f"A service cannot be named {name!r}", step="give at most 30 small letters, digits and hyphens, a letter first"
+        )
+    return name
 
 
 class _Shown:
@@ -198,10 +210,8 @@ class Deployment(_Shown):
     Attributes:
         action: `deploy` or `roll back`.
         before: The model id that served before; empty for the first.
-        sha256: Of the model's file that was put in place.
         outcome: `serving` or `failed`.
         reason: Why it was done, or at which step it failed.
-        seconds: From the first step to the record.
     """
 
     model_id: str

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rowmill.errors import SettingsError
+from rowmill.errors import ParameterError, SettingsError
+from rowmill.records import check_service
 
 FILE = "rowmill.toml"
 
@@ -90,8 +91,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(written: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    unknown = [name for name in written if name not in DEFAULTS]
-    unknown += [f"{s}.{k}" for s, d in DEFAULTS.items() for k in written.get(s, {}) if k not in d]
+    unknown = [name for name, section in written.items() if name not in DEFAULTS or not isinstance(section, dict)]
+    if unknown:
+        raise SettingsError(f"{FILE} has the unknown section {unknown[0]!r}", step=f"use one of {', '.join(f'[{s}]' for s in DEFAULTS)}")
+    unknown = [f"{s}.{k}" for s, d in DEFAULTS.items() for k in written.get(s, {}) if k not in d]
     if unknown:
         known = ", ".join(f"{s}.{k}" for s, d in DEFAULTS.items() for k in d)
         raise SettingsError(f"{FILE} has the unknown setting {unknown[0]!r}", step=f"use one of {known}")
@@ -113,4 +116,9 @@ def _checked(section: str, key: str, value: Any, default: Any) -> Any:
     if not isinstance(value, str) or (choices and value not in choices):
         allowed = " or ".join(repr(choice) for choice in choices) if choices else "text"
         raise SettingsError(f"Setting {section}.{key} must be {allowed}", found=repr(value), step=f"mend it in {FILE}")
+    if value and (section, key) == ("service", "name"):
+        try:
+            return check_service(value)
+        except ParameterError as error:
+            raise SettingsError(f"Setting service.name cannot be used: {str(error).rstrip('.')}", step=f"mend it in {FILE}") from error
     return value

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-
 from rowmill.data import dataset, sources, warehouse
 from rowmill.data.sqlite import SqliteWarehouse
 from rowmill.errors import NotFoundError, SourceError
 from rowmill.records import EXAMPLES, TABLES, DatasetVersion
 from rowmill.settings import Settings
+
 from tests.data.test_sources import write_folder
 
 DIGITS_FINGERPRINT = "7c6cc00952f0b0aab11e0f1eb5808380d19a15b8f0c186763f0a12484c926f55"

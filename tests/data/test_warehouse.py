@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from rowmill import settings
 from rowmill.data import warehouse
 from rowmill.data.sqlite import SqliteWarehouse

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-
 from rowmill import jobs
 from rowmill.data import dataset
 from rowmill.errors import IntegrityError, NotFoundError
@@ -14,6 +13,7 @@ from rowmill.judging import validation
 from rowmill.serving import bundle as bundles
 from rowmill.serving import release
 from rowmill.serving.release import Service
+
 from tests.conftest import ROOT
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
-
 from rowmill.errors import ParameterError
 from rowmill.judging import verdict
 from rowmill.judging.verdict import Pair
+from scipy.stats import binom
 
 PAIR = Pair("digits", "aaaaaaaa-t001", "bbbbbbbb-t001")
 
@@ -31,7 +30,15 @@ def test_counts_what_was_planted() -> None:
 
 @pytest.mark.parametrize(
     ("gained", "lost", "outcome"),
-    [(30, 12, "better"), (12, 30, "worse"), (20, 20, "cannot tell"), (6, 0, "better"), (5, 0, "cannot tell"), (0, 6, "worse"), (0, 0, "cannot tell")],
+    [
+        (30, 12, "better"),
+        (12, 30, "worse"),
+        (20, 20, "cannot tell"),
+        (6, 0, "better"),
+        (5, 0, "cannot tell"),
+        (0, 6, "worse"),
+        (0, 0, "cannot tell"),
+    ],
 )
 def test_three_answers(gained: int, lost: int, outcome: str) -> None:
     found = verdict.judge(PAIR, planted(1000, 900, gained, lost))
@@ -70,7 +77,9 @@ def test_equal_models_are_rarely_promoted() -> None:
 
 def test_the_sentence_holds_the_figures() -> None:
     sentence = verdict.judge(PAIR, planted(1000, 900, 30, 12)).sentence
-    assert sentence.startswith("aaaaaaaa-t001 is better than bbbbbbbb-t001, which serves now: 93.00% against 91.20% of 1000 holdout rows right")
+    assert sentence.startswith(
+        "aaaaaaaa-t001 is better than bbbbbbbb-t001, which serves now: 93.00% against 91.20% of 1000 holdout rows right"
+    )
     assert "+1.80 points, 95 % interval +0.5" in sentence and "30 rows gained and 12 lost (exact McNemar p = 0.0079)" in sentence
 
 

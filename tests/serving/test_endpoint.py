@@ -4,7 +4,6 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-
 from rowmill.errors import EndpointError
 from rowmill.serving.endpoint import Endpoint
 
@@ -47,7 +46,9 @@ def test_predicts_in_batches() -> None:
         pytest.param([{"predictions": [[0.5, 0.5]], "deployedModelId": "a"}], "must answer 1024 rows", id="too-few"),
         pytest.param([lambda b: {"predictions": [0.5] * len(b["instances"]), "deployedModelId": "a"}], "must answer 1024 rows", id="shape"),
         pytest.param([lambda b: {"predictions": [[0.9, 0.9]] * len(b["instances"]), "deployedModelId": "a"}], "no probabilities", id="sum"),
-        pytest.param([lambda b: {"predictions": [[1.5, -0.5]] * len(b["instances"]), "deployedModelId": "a"}], "no probabilities", id="negative"),
+        pytest.param(
+            [lambda b: {"predictions": [[1.5, -0.5]] * len(b["instances"]), "deployedModelId": "a"}], "no probabilities", id="negative"
+        ),
         pytest.param([lambda b: {"predictions": [[None, 1]] * len(b["instances"]), "deployedModelId": "a"}], "no probabilities", id="nan"),
         pytest.param([halves("a"), halves("b")], "changed its model while it was asked; found a and b", id="changes-model"),
     ],

@@ -9,7 +9,6 @@ import flask.testing
 import functions_framework
 import numpy as np
 import pytest
-
 from rowmill.errors import IntegrityError
 from rowmill.records import Bundle
 from rowmill.serving import bundle as bundles
@@ -73,7 +72,9 @@ def test_bad_bodies_get_a_sentence(client: flask.testing.FlaskClient, body: byte
     assert words in answer.json["error"]["message"] and answer.json["error"]["message"].endswith(".")
 
 
-@pytest.mark.parametrize(("method", "path", "code"), [("GET", "/nowhere", 404), ("POST", "/v2", 404), ("PUT", "/", 405), ("DELETE", "/", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "code"), [("GET", "/nowhere", 404), ("POST", "/v2", 404), ("PUT", "/", 405), ("DELETE", "/", 405)]
+)
 def test_other_requests_get_a_sentence(client: flask.testing.FlaskClient, method: str, path: str, code: int) -> None:
     answer = client.open(path, method=method)
     assert answer.status_code == code and answer.json["error"]["message"].endswith(".")

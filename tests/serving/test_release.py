@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-
 from rowmill import jobs
 from rowmill.errors import BusyError, EndpointError, IntegrityError, NotFoundError
 from rowmill.records import ModelRecord, Verdict

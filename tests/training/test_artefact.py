@@ -5,13 +5,13 @@ import json
 import keras
 import numpy as np
 import pytest
-
 from rowmill.data.dataset import Dataset
 from rowmill.errors import IntegrityError, NotFoundError
 from rowmill.records import Candidate, ModelRecord
 from rowmill.registry import Registry, connected
 from rowmill.settings import Settings
 from rowmill.training import artefact, search
+
 from tests.conftest import digits_in, project_in
 
 

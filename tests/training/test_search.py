@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-
 from rowmill.data import dataset
 from rowmill.data.dataset import Dataset
 from rowmill.errors import ParameterError, SearchError
@@ -13,6 +12,7 @@ from rowmill.registry import Registry, connected
 from rowmill.settings import Settings
 from rowmill.training import search
 from rowmill.training.search import Goal, Plan
+
 from tests.conftest import digits_in
 
 SPACE = {

@@ -1,7 +1,6 @@
 """A space or a goal that cannot be used is refused before anything runs."""
 
 import pytest
-
 from rowmill.errors import ParameterError
 from rowmill.training import space
 from rowmill.training.space import Goal

@@ -13,7 +13,7 @@ import pandas as pd
 from rowmill.data.sources import Source
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError, SourceError
-from rowmill.records import EXAMPLES, TABLES, DatasetVersion, from_row, now, to_row
+from rowmill.records import EXAMPLES, TABLES, DatasetVersion, check_service, from_row, now, to_row
 
 TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
 
@@ -71,8 +71,9 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVe
 
     Raises:
         SourceError: The examples cannot train and judge a classifier.
+        ParameterError: No service can have this name.
     """
-    service = service or source.name
+    service = check_service(service or source.name)
     rows = _rows(source)
     _check(rows, source)
     fingerprint = _fingerprint(rows)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rowmill.errors import SourceError
+from rowmill.records import check_service
 
 DIGITS = "digits"
 _PARTS = {"train": False, "t10k": True}
@@ -21,7 +22,7 @@ class Source:
     """Labelled examples as they came.
 
     Attributes:
-        name: The service's name when nothing else is said: `[a-z][a-z0-9-]*`.
+        name: The service's name when nothing else is said.
         origin: Where they came from, in words.
         keys: One unique key per example.
         images: uint8, (examples, height, width, channels).
@@ -50,9 +51,10 @@ def service_name(source: str) -> str:
     """Return the service that a source's examples belong to when nothing else is said.
 
     Raises:
-        SourceError: The folder is missing, or no service can be named after it.
+        SourceError: The folder is missing.
+        ParameterError: No service can be named after it.
     """
-    return DIGITS if source in ("", DIGITS) else _name(_folder(source))
+    return DIGITS if source in ("", DIGITS) else check_service(_name(_folder(source)))
 
 
 def _load_digits() -> Source:
@@ -149,10 +151,4 @@ def _bytes(path: Path) -> bytes:
 
 
 def _name(folder: Path) -> str:
-    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,29}", name):
-        raise SourceError(
-            f"No service can be named after the folder {folder.resolve().name!r}",
-            step="set service.name in rowmill.toml, or name the folder with at most 30 letters and digits, a letter first",
-        )
-    return name
+    return re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")

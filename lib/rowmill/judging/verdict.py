@@ -149,7 +149,8 @@ def _verdict(pair: Pair, comparison: Comparison, outcome: str, rule: str, senten
 def _figures(comparison: Comparison) -> str:
     low, high = comparison.interval
     return (
-        f"{comparison.ours:.2%} against {comparison.theirs:.2%} of {comparison.rows} holdout rows right, {_points(comparison.ours - comparison.theirs)} points, 95 % interval {_points(low)} to {_points(high)}, "
+        f"{comparison.ours:.2%} against {comparison.theirs:.2%} of {comparison.rows} holdout rows right, "
+        f"{_points(comparison.ours - comparison.theirs)} points, 95 % interval {_points(low)} to {_points(high)}, "
         f"{comparison.gained} rows gained and {comparison.lost} lost "
         f"(exact McNemar p = {comparison.p_value:.2g})"
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from rowmill import jobs
 from rowmill.errors import EndpointError, IntegrityError, NotFoundError, RowmillError
-from rowmill.records import Bundle, Deployment, ModelRecord, Verdict
+from rowmill.records import Bundle, Deployment, ModelRecord, Verdict, check_service
 from rowmill.registry import Registry, connected
 from rowmill.serving import bundle as bundles
 from rowmill.serving.endpoint import Endpoint
@@ -52,12 +52,13 @@ def open_service(settings: Settings, name: str) -> Service:
 
     Raises:
         NotFoundError: There is no model yet to take the name from.
+        ParameterError: No service can have this name.
     """
     registry = connected(settings)
     name = name or settings.service_name or next(iter(registry.services()), "")
     if not name:
         raise NotFoundError("There is no service yet", step="run notebook 02_search first, or name one")
-    return Service(name, settings, registry, LocalTarget(settings, name))
+    return Service(check_service(name), settings, registry, LocalTarget(settings, name))
 
 
 def serving(service: Service) -> dict[str, Any] | None:

@@ -1,0 +1,115 @@
+"""Notebooks are thin, run by papermill and again by nbval, and refuse parameters they do not have."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rowmill import pipeline, settings
+from rowmill.errors import ParameterError
+
+from tests.conftest import ROOT
+
+NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "dashboards").glob("*.ipynb")])
+FORBIDDEN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Try, ast.While, ast.Lambda)
+Clone = tuple[Path, dict[str, str]]
+
+
+def code_cells(path: Path) -> list[dict]:
+    """Return the code cells of a notebook."""
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_thin(path: Path) -> None:
+    for cell in code_cells(path):
+        source = "".join(cell["source"])
+        tree = ast.parse(source)
+        is_parameters = "parameters" in cell["metadata"].get("tags", [])
+        assert is_parameters or len(source.splitlines()) <= 10
+        assert not any(isinstance(node, FORBIDDEN) for node in ast.walk(tree))
+        assert (
+            is_parameters or all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body) or isinstance(tree.body[-1], ast.Expr)
+        )
+        assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("name", pipeline.NOTEBOOKS)
+def test_parameters_are_one_cell_each_with_a_comment_or_a_plain_name(name: str) -> None:
+    cells = [cell for cell in code_cells(ROOT / "notebooks" / f"{name}.ipynb") if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(cells) == 1
+    assert all(isinstance(node, ast.Assign) for node in ast.parse("".join(cells[0]["source"])).body)
+
+
+def nbval(path: Path, clone: Clone) -> None:
+    """Run a notebook again, comparing the outputs that it marks."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=120",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(path),
+    ]
+    done = subprocess.run(command, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_all_run_by_papermill_and_again_by_nbval(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, environment = clone
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    project = settings.load(folder)
+    handed = {"trials": 1, "epochs": 15, "minutes": 2.0, "network": "mlp", "space": {}, "seed": 11}
+    for name in pipeline.NOTEBOOKS:
+        handed |= pipeline.step(project, name, folder / ".rowmill" / "runs" / "once", handed)
+        nbval(folder / ".rowmill" / "runs" / "once" / f"{name}.ipynb", clone)
+    assert handed["outcome"] == "better" and handed["deployed"]
+    nbval(folder / "dashboards" / "models.ipynb", clone)
+
+
+def test_nbval_sees_a_changed_fingerprint(clone: Clone) -> None:
+    path = clone[0] / ".rowmill" / "runs" / "once" / "01_ingest.ipynb"
+    changed = path.with_stem("changed")
+    changed.write_text(path.read_text().replace("7c6cc00952f0b0aa", "7c6cc00952f0b0ab"))
+    with pytest.raises(AssertionError, match="Cell outputs differ"):
+        nbval(changed, clone)
+
+
+def test_papermill_alone_refuses_an_unknown_parameter(clone: Clone) -> None:
+    command = [sys.executable, "-m", "papermill", "notebooks/01_ingest.ipynb", ".rowmill/out.ipynb", "-p", "sauce", "digits"]
+    done = subprocess.run(command, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Notebook 01_ingest has no parameter 'sauce'; use some of source, service, result." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trials": "abc"}, "Parameter trials must be of type int, such as 4; found 'abc'"),
+        ({"trials": True}, "Parameter trials must be of type int"),
+        ({"minutes": "4"}, "Parameter minutes must be of type float"),
+        ({"space": []}, "Parameter space must be of type dict"),
+        ({"trialz": 1}, "Notebook 02_search has no parameter 'trialz'; use some of service, dataset_version, network, space"),
+    ],
+)
+def test_check_names_what_is_wrong(values: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ParameterError, match=words):
+        pipeline.check("02_search", values)
+
+
+def test_check_takes_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    given = {"trials": 2, "minutes": 3, "network": "mlp", "result": "x"}
+    assert pipeline.check("02_search", {**given, "_private": 1, "In": [], "pipeline": pipeline}) == {
+        "trials": 2,
+        "minutes": 3,
+        "network": "mlp",
+    }

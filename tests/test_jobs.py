@@ -1,0 +1,74 @@
+"""Jobs outlive their caller, are found again, and are stopped as a whole; locks end with their holder."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from rowmill import jobs
+from rowmill.errors import BusyError
+
+SLEEP = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"]
+
+
+def hold(state: Path, ready) -> None:
+    """Hold a lock for ever, as another process."""
+    with jobs.lock(state, "thing", what="a thing"):
+        ready.set()
+        time.sleep(600)
+
+
+def test_a_job_is_found_and_stopped_with_its_children(tmp_path: Path) -> None:
+    process = jobs.start(tmp_path, "sleeper", SLEEP, tmp_path, {})
+    deadline = time.monotonic() + 10
+    while not process.children() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    (child,) = process.children()
+    assert jobs.find(tmp_path, "sleeper") == process and jobs.names(tmp_path) == ["sleeper"]
+    assert jobs.stop(tmp_path, "sleeper")
+    assert not child.is_running() and jobs.find(tmp_path, "sleeper") is None and jobs.names(tmp_path) == []
+    assert not jobs.stop(tmp_path, "sleeper")
+
+
+def test_a_job_outlives_its_caller(tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from rowmill import jobs; jobs.start(Path({str(tmp_path)!r}), 'sleeper', {SLEEP!r}, Path('/'), {{}})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert jobs.find(tmp_path, "sleeper") is not None
+    assert jobs.stop(tmp_path, "sleeper")
+
+
+def test_a_pid_that_belongs_to_another_program_is_left_alone(tmp_path: Path) -> None:
+    jobs.start(tmp_path, "short", [sys.executable, "-c", ""], tmp_path, {}).wait()
+    entry = tmp_path / "jobs" / "short.json"
+    created = psutil.Process().create_time() - 5
+    entry.write_text(f'{{"pid": {os.getpid()}, "created": {created}}}')
+    assert jobs.find(tmp_path, "short") is None and not jobs.stop(tmp_path, "short")
+
+
+def test_what_a_job_says_is_kept(tmp_path: Path) -> None:
+    jobs.start(
+        tmp_path, "talker", [sys.executable, "-c", "import os; print('a'); print(os.environ['WORD'])"], tmp_path, {"WORD": "last"}
+    ).wait()
+    assert jobs.last_line(tmp_path, "talker") == "last" and jobs.last_line(tmp_path, "nobody") == ""
+    jobs.stop(tmp_path, "talker")
+
+
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    holder = context.Process(target=hold, args=(tmp_path, ready))
+    holder.start()
+    assert ready.wait(20)
+    with (
+        pytest.raises(BusyError, match=f"A thing is going on already; found process {holder.pid}"),
+        jobs.lock(tmp_path, "thing", what="a thing"),
+    ):
+        pass
+    holder.kill()
+    holder.join()
+    with jobs.lock(tmp_path, "thing", what="a thing", wait=5):
+        pass

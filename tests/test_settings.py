@@ -1,0 +1,67 @@
+"""Settings come from one file and the environment, and a wrong one is named."""
+
+from pathlib import Path
+
+import pytest
+from rowmill import settings
+from rowmill.errors import SettingsError
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a `rowmill.toml` into the folder."""
+    (folder / "rowmill.toml").write_text(text)
+    return folder
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    found = settings.load(write(tmp_path, ""))
+    assert (found.root, found.state, found.artefacts_root) == (tmp_path, tmp_path / ".rowmill", tmp_path / ".rowmill/artefacts")
+    assert (found.warehouse_kind, found.target_kind, found.target_port, found.dashboard_port) == ("sqlite", "local", 8501, 8866)
+
+
+def test_the_committed_file_holds_every_default() -> None:
+    found = settings.load(Path(__file__).parent)
+    assert (found.warehouse_kind, found.target_port, found.service_name) == ("sqlite", 8501, "")
+
+
+def test_found_from_inside_the_project(tmp_path: Path) -> None:
+    (write(tmp_path, "") / "notebooks" / "deep").mkdir(parents=True)
+    assert settings.load(tmp_path / "notebooks" / "deep").root == tmp_path
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROWMILL_TARGET_PORT", "9001")
+    monkeypatch.setenv("ROWMILL_STATE", "elsewhere")
+    found = settings.load(write(tmp_path, "[target]\nport = 9000\n"))
+    assert found.target_port == 9001
+    assert found.state == tmp_path / "elsewhere" and found.artefacts_root == tmp_path / "elsewhere/artefacts"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[target]\nprot = 1\n", "unknown setting 'target.prot'; use one of service.name, warehouse.kind"),
+        ("[colour]\n", "unknown section .colour."),
+        ("target = 3\n", "unknown section .target.; use one of"),
+        ("[target]\nport = 'x'\n", "target.port must be a port from 1 to 65535; found 'x'"),
+        ("[target]\nport = 0\n", "target.port must be a port from 1 to 65535; found 0"),
+        ("[target]\nport = true\n", "target.port must be a port"),
+        ("[warehouse]\nkind = 'postgres'\n", "warehouse.kind must be 'sqlite' or 'bigquery'; found 'postgres'"),
+        ("[service]\nname = 3\n", "service.name must be text; found 3"),
+        ("[service\n", "is no TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        settings.load(write(tmp_path, text))
+
+
+def test_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="There is no rowmill.toml in"):
+        settings.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Digits", "a b", "9to5", "x" * 31, "../up"])
+def test_a_service_name_must_fit_an_address(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="service.name cannot be used"):
+        settings.load(write(tmp_path, f"[service]\nname = '{name}'\n"))
