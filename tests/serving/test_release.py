@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from rowmill.serving import bundle as bundles
 from rowmill.serving import release
 from rowmill.serving.endpoint import Endpoint
 from rowmill.serving.release import Service
+from rowmill.settings import Settings
 
 
 def serves(service: Service) -> str:
@@ -86,6 +88,24 @@ def test_serves_again_after_a_kill(service: Service, good: str) -> None:
         process.kill()
     psutil.wait_procs([host], timeout=10)
     assert release.serving(service)["model"] == good
+
+
+def wake_elsewhere(project: Settings) -> None:
+    """Ask what serves, as another process that finds the host down."""
+    release.serving(release.open_service(project, "digits"))
+
+
+def test_two_who_find_it_down_start_it_once(service: Service, good: str) -> None:
+    release.deploy(service, good)
+    jobs.stop(service.settings.state, "function-digits")
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=wake_elsewhere, args=(service.settings,)) for _ in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert [other.exitcode for other in others] == [0, 0, 0]
+    assert jobs.find(service.settings.state, "function-digits") is not None and serves(service) == good
 
 
 def test_a_damaged_model_is_not_deployed(service: Service, good: str, weak: str) -> None:

@@ -58,8 +58,12 @@ class LocalTarget:
             BusyError: Another program has the port.
             EndpointError: The model does not start.
         """
-        if jobs.find(self._state, self._job) is not None:
-            return
+        # Two who find it down at once must not both start it.
+        with jobs.lock(self._state, f"start-{self._job}", what=f"the start of {self._job}", wait=_START_SECONDS):
+            if jobs.find(self._state, self._job) is None:
+                self._start_host()
+
+    def _start_host(self) -> None:
         # A worker whose host was killed lets go of the port within a second or two.
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while jobs.listening(self._port) and time.monotonic() < deadline:
@@ -83,6 +87,7 @@ class LocalTarget:
         name, port = f"dark-{bundle.model_id}", jobs.free_port()
         # As the cloud starts it: the handler is imported before the port opens, so that a refusal ends the process.
         command = [sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
+        jobs.stop(self._state, name)  # left over from a deployment that was killed
         process = self._start(name, command, bundle.folder)
         address = f"http://127.0.0.1:{port}"
         try:
