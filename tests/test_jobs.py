@@ -34,6 +34,19 @@ def test_a_job_is_found_and_stopped_with_its_children(tmp_path: Path) -> None:
     assert not jobs.stop(tmp_path, "sleeper")
 
 
+def test_a_job_that_a_job_started_runs_on(tmp_path: Path) -> None:
+    start = f"from pathlib import Path; from rowmill import jobs; state = Path({str(tmp_path)!r}); "
+    inner = start + f"jobs.start(state, 'inner', {SLEEP!r}, state, {{}}); import time; time.sleep(600)"
+    outer = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"]
+    jobs.start(tmp_path, "outer", outer, tmp_path, {})
+    deadline = time.monotonic() + 20
+    while jobs.find(tmp_path, "inner") is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started = time.monotonic()
+    assert jobs.stop(tmp_path, "outer") and time.monotonic() - started < 8
+    assert jobs.find(tmp_path, "inner") is not None and jobs.stop(tmp_path, "inner")
+
+
 def test_a_job_outlives_its_caller(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from rowmill import jobs; jobs.start(Path({str(tmp_path)!r}), 'sleeper', {SLEEP!r}, Path('/'), {{}})"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -101,21 +101,34 @@ def find(state: Path, name: str) -> psutil.Process | None:
 
 
 def stop(state: Path, name: str) -> bool:
-    """Stop the job and its children, gently first; return whether it was running."""
+    """Stop the job and its children, gently first; return whether it was running.
+
+    A job that one of its children started is a job of its own and runs on.
+    """
     process = find(state, name)
     _entry_path(state, name).unlink(missing_ok=True)
     if process is None:
         return False
-    family = [process, *process.children(recursive=True)]
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for survivor in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            survivor.kill()
-    psutil.wait_procs(alive, timeout=5)
+    family = _family(process, {other.pid for name in names(state) if (other := find(state, name))})
+    # The job itself may put its children in order; what it leaves behind is asked, then killed.
+    _end([process], psutil.Process.terminate, seconds=10)
+    _end(family, psutil.Process.terminate, seconds=3)
+    _end(family, psutil.Process.kill, seconds=3)
     _children[:] = [child for child in _children if child.poll() is None]
     return True
+
+
+def _end(processes: Sequence[psutil.Process], ask: Callable[[psutil.Process], None], seconds: float) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            ask(process)
+    psutil.wait_procs(processes, timeout=seconds)
+
+
+def _family(process: psutil.Process, others: set[int]) -> list[psutil.Process]:
+    """Return the process and what descends from it, without those others and what descends from them."""
+    children = [child for child in process.children() if child.pid not in others]
+    return [process, *(member for child in children for member in _family(child, others))]
 
 
 def names(state: Path) -> list[str]:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def test_the_curl_line_works_as_printed(first: dict[str, str]) -> None:
 def test_the_dashboard_answers_only_with_its_token(first: dict[str, str], clone: Clone) -> None:
     token = (clone[0] / ".rowmill" / "token").read_text()
     assert first["Dashboard"].startswith(f"http://127.0.0.1:{clone[1]['ROWMILL_DASHBOARD_PORT']}/") and token in first["Dashboard"]
-    with urllib.request.urlopen(first["Dashboard"].split("?")[0]) as page:
-        assert "login" in page.url
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(first["Dashboard"].split("?")[0])
 
 
 def test_executed_copies_are_kept(first: dict[str, str], clone: Clone) -> None:

@@ -139,7 +139,8 @@ class LocalTarget:
         return [*command, "--threads", str(_THREADS), "--log-level", "warning", "--no-control-socket", "functions_framework:create_app()"]
 
     def _start(self, name: str, command: list[str], folder: Path) -> psutil.Process:
-        variables = {"FUNCTION_TARGET": FUNCTION, "FUNCTION_SOURCE": str(folder / "main.py")}
+        # gunicorn would take the SCRIPT_NAME of a dashboard's request for its own prefix.
+        variables = {"SCRIPT_NAME": "", "FUNCTION_TARGET": FUNCTION, "FUNCTION_SOURCE": str(folder / "main.py")}
         return jobs.start(self._state, name, command, self._state, variables)
 
     def _wait(self, name: str, process: psutil.Process, address: str, model_id: str) -> None:
