@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rowmill import jobs, pipeline
 from rowmill import settings as project
-from rowmill.errors import RowmillError
+from rowmill.errors import EndpointError, RowmillError
 from rowmill.pages import host
 from rowmill.serving import release
 from rowmill.settings import Settings
@@ -45,15 +45,21 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     host.check(settings)
     handed = pipeline.run(settings, source, parameters)
     service = release.open_service(settings, handed["service"])
+    silence = None
+    try:
+        answers = release.serving(service) is not None
+    except EndpointError as error:
+        answers, silence = False, error
     print(f"Model: {handed['model_id']}")
     print(f"Verdict: {handed['sentence']}")
-    card = release.serving(service)
-    print(f"Function: {service.target.address}" if card else "Function: none, for nothing serves yet")
+    print(f"Function: {service.target.address if answers else 'none answers'}")
     print(f"Dashboard: {host.start(settings)}")
-    if card:
+    if answers:
         example = settings.state / "serving" / service.name / "current" / "example.json"
         print(f"Try: curl -s -H 'Content-Type: application/json' -d @{shlex.quote(str(example))} {service.target.address}")
-    print("Stop: make stop")
+    print("Stop: make stop", flush=True)
+    if silence:
+        raise silence
 
 
 def _stop(settings: Settings) -> None:

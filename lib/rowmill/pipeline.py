@@ -17,7 +17,7 @@ from papermill.exceptions import PapermillExecutionError
 from rowmill import jobs
 from rowmill import settings as project
 from rowmill.data import sources
-from rowmill.errors import EndpointError, ParameterError, RowmillError
+from rowmill.errors import BusyError, EndpointError, ParameterError, RowmillError
 from rowmill.records import now
 from rowmill.serving import local, release
 from rowmill.settings import Settings
@@ -174,12 +174,11 @@ def _wake(settings: Settings, service: str) -> None:
     for name in local.services(settings.state):
         try:
             release.open_service(settings, name).target.wake()
-        except EndpointError as error:
-            print(f"rowmill: {error}", file=sys.stderr)
-        except RowmillError as error:
+        except EndpointError:
+            continue  # the verdict tells it, where it is this run's own service
+        except BusyError:
             if name == service:
                 raise
-            print(f"rowmill: {error}", file=sys.stderr)
 
 
 @contextlib.contextmanager
