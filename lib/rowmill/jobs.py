@@ -107,15 +107,14 @@ def stop(state: Path, name: str) -> bool:
     """
     process = find(state, name)
     _entry_path(state, name).unlink(missing_ok=True)
-    if process is None:
-        return False
-    family = _family(process, {other.pid for name in names(state) if (other := find(state, name))})
-    # The job itself may put its children in order; what it leaves behind is asked, then killed.
-    _end([process], psutil.Process.terminate, seconds=10)
-    _end(family, psutil.Process.terminate, seconds=3)
-    _end(family, psutil.Process.kill, seconds=3)
+    if process is not None:
+        family = _family(process, {other.pid for member in names(state) if (other := find(state, member))})
+        # The job itself may put its children in order; what it leaves behind is asked, then killed.
+        _end([process], psutil.Process.terminate, seconds=10)
+        _end(family, psutil.Process.terminate, seconds=3)
+        _end(family, psutil.Process.kill, seconds=3)
     _children[:] = [child for child in _children if child.poll() is None]
-    return True
+    return process is not None
 
 
 def _end(processes: Sequence[psutil.Process], ask: Callable[[psutil.Process], None], seconds: float) -> None:

@@ -70,6 +70,7 @@ def test_a_silent_endpoint_gives_cannot_tell(service: Service, good: str, weak: 
     assert found.outcome == "cannot tell" and found.rule == "no answer" and found.incumbent == weak
     assert "should serve but gives no answer" in found.sentence
     assert release.follow(service, found) is None
+    assert jobs.names(service.settings.state) == [] and release.status(service).startswith("Nothing answers for digits: ")
 
 
 def test_a_candidate_of_another_kind_is_refused(service: Service, good: str) -> None:

@@ -135,20 +135,6 @@ def test_a_port_in_use_is_refused_before_anything_runs(rowmill: Rowmill, tmp_pat
     assert not (tmp_path / "runs").exists() and time.monotonic() - started < 60
 
 
-def test_a_silent_endpoint_ends_in_cannot_tell(first: dict[str, str], rowmill: Rowmill, clone: Clone) -> None:
-    rowmill("stop")
-    current = clone[0] / ".rowmill" / "serving" / "digits" / "current"
-    hidden = current.resolve().rename(clone[0] / "hidden")
-    current.resolve().mkdir()
-    done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=1.0 network=mlp space={}")
-    told = facts(done.stdout)
-    current.resolve().rmdir()
-    hidden.rename(current.resolve())
-    assert done.returncode == 1 and done.stderr.startswith("rowmill: Model that served does not answer")
-    assert f"than {first['Model']}, which should serve but gives no answer" in told["Verdict"]
-    assert told["Function"] == "none answers" and "Try" not in told and "token" in told["Dashboard"]
-
-
 def readme_lines(start: str) -> list[str]:
     """Return the README's command lines that start so."""
     return [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(start)]
@@ -168,3 +154,17 @@ def test_the_readmes_papermill_lines_work(first: dict[str, str], clone: Clone) -
         command = line.replace(".venv/bin/papermill", f"{sys.executable} -m papermill")
         done = subprocess.run(command, shell=True, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_silent_endpoint_ends_in_cannot_tell(first: dict[str, str], rowmill: Rowmill, clone: Clone) -> None:
+    rowmill("stop")
+    current = clone[0] / ".rowmill" / "serving" / "digits" / "current"
+    hidden = current.resolve().rename(clone[0] / "hidden")
+    current.resolve().mkdir()
+    done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=1.0 network=mlp space={}")
+    told = facts(done.stdout)
+    current.resolve().rmdir()
+    hidden.rename(current.resolve())
+    assert done.returncode == 1 and done.stderr.startswith("rowmill: Model that served does not answer")
+    assert f"than {first['Model']}, which should serve but gives no answer" in told["Verdict"]
+    assert told["Function"] == "none answers" and "Try" not in told and "token" in told["Dashboard"]

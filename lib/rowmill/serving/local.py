@@ -75,7 +75,11 @@ class LocalTarget:
             )
         if self._current.exists():
             process = self._start(self._job, self._command(), self._current)
-            self._wait(self._job, process, self.address, "")
+            try:
+                self._wait(self._job, process, self.address, "")
+            except EndpointError:
+                jobs.stop(self._state, self._job)  # else gunicorn would start its worker again and again
+                raise
 
     @contextlib.contextmanager
     def dark(self, bundle: Bundle) -> Iterator[str]:

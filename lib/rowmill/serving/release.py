@@ -112,7 +112,10 @@ def deploy(service: Service, model_id: str, reason: str = "", action: str = "dep
 
 def status(service: Service) -> str:
     """Return in one sentence what serves now."""
-    card = serving(service)
+    try:
+        card = serving(service)
+    except EndpointError as error:
+        return f"Nothing answers for {service.name}: {error}"
     return (
         f"{card['model']} serves {service.name} at {service.target.address} since {card['since']}."
         if card
