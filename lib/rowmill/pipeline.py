@@ -6,8 +6,7 @@ import json
 import os
 import shlex
 import sys
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +99,27 @@ def check(name: str, names: Mapping[str, Any]) -> dict[str, Any]:
         ParameterError: A parameter is unknown or ill-typed.
     """
     defaults = _defaults(project.load(), name)
-    shell = ("In", "Out", "exit", "quit", "open", "get_ipython")
-    given = {key: value for key, value in names.items() if not (key[0] == "_" or key in shell or isinstance(value, types.ModuleType))}
-    for key, value in given.items():
+    for key in _injected(names.get("In", ())):
         if key not in defaults:
             raise ParameterError(f"Notebook {name} has no parameter {key!r}", step=f"use some of {', '.join(defaults)}")
+    given = {key: names[key] for key in defaults if key in names}
+    for key, value in given.items():
         if not _fits(value, defaults[key]):
             raise _ill_typed(key, value, defaults[key])
     return {key: value for key, value in given.items() if key != "result"}
+
+
+def _injected(cells: Iterable[str]) -> list[str]:
+    """Return the names that papermill set, from the sources of the cells that were run."""
+    trees = [ast.parse(source) for source in cells if source.startswith("# Parameters\n")]
+    return [
+        target.id
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
 
 
 def hand_on(result: str, **values: Any) -> dict[str, Any]:

@@ -94,7 +94,10 @@ def test_papermill_alone_refuses_an_unknown_parameter(clone: Clone) -> None:
         ({"trials": True}, "Parameter trials must be of type int"),
         ({"minutes": "4"}, "Parameter minutes must be of type float"),
         ({"space": []}, "Parameter space must be of type dict"),
-        ({"trialz": 1}, "Notebook 02_search has no parameter 'trialz'; use some of service, dataset_version, network, space"),
+        (
+            {"In": ["# Parameters\ntrials = 2\ntrialz = 1\n"]},
+            "Notebook 02_search has no parameter 'trialz'; use some of service, dataset_version, network, space",
+        ),
     ],
 )
 def test_check_names_what_is_wrong(values: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +109,9 @@ def test_check_names_what_is_wrong(values: dict[str, object], words: str, monkey
 def test_check_takes_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     given = {"trials": 2, "minutes": 3, "network": "mlp", "result": "x"}
-    assert pipeline.check("02_search", {**given, "_private": 1, "In": [], "pipeline": pipeline}) == {
+    # Names of other cells are there when a cell is run again by hand.
+    again = {**given, "data": 1, "In": ["", "import x", "# Parameters\ntrials = 2", "data = 1"], "pipeline": pipeline}
+    assert pipeline.check("02_search", again) == {
         "trials": 2,
         "minutes": 3,
         "network": "mlp",
