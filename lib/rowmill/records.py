@@ -1,20 +1,16 @@
-"""The nouns: frozen records, and the tables that keep them."""
+"""The nouns: frozen records that show themselves in a notebook."""
 
 import dataclasses
 import datetime
 import html
-import json
 import re
 import secrets
 import string
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rowmill.errors import ParameterError
-
-Record = typing.TypeVar("Record")
 
 
 def now() -> datetime.datetime:
@@ -97,6 +93,7 @@ class DatasetVersion(_Shown):
 
     Attributes:
         version: The first 12 hex digits of `fingerprint`.
+        ingest_ids: The ingests whose rows it holds; a later one's row replaces an earlier one's of the same key.
         fingerprint: SHA-256 over key, label, split and pixels' SHA-256 of all rows, in key order.
         labels: The label set, sorted; the order of a model's probabilities.
         shape: (height, width, channels) in pixels.
@@ -105,12 +102,14 @@ class DatasetVersion(_Shown):
 
     version: str
     service: str
-    ingest_id: str
+    ingest_ids: tuple[str, ...]
     fingerprint: str
     source: str
     labels: tuple[str, ...]
     shape: tuple[int, ...]
     counts: dict[str, int]
+    actor: str = ""
+    reason: str = ""
     at: datetime.datetime = field(default_factory=now)
 
 
@@ -235,65 +234,3 @@ class Bundle:
     service: str
     folder: Path
     sha256: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table's name and its columns: name to one of STRING, INT64, FLOAT64, TIMESTAMP, BYTES, JSON."""
-
-    name: str
-    columns: Mapping[str, str]
-
-
-_KINDS = {str: "STRING", int: "INT64", float: "FLOAT64", datetime.datetime: "TIMESTAMP"}
-
-
-def _table(name: str, record: type) -> Table:
-    hints = typing.get_type_hints(record)
-    return Table(name, {f.name: _KINDS.get(hints[f.name], "JSON") for f in dataclasses.fields(record)})
-
-
-EXAMPLES = Table(
-    "examples",
-    {
-        "ingest_id": "STRING",
-        "example_id": "STRING",
-        "image": "BYTES",
-        "height": "INT64",
-        "width": "INT64",
-        "channels": "INT64",
-        "label": "STRING",
-        "split": "STRING",
-        "sha256": "STRING",
-        "ingested_at": "TIMESTAMP",
-    },
-)
-TABLES: dict[type, Table] = {
-    DatasetVersion: _table("dataset_versions", DatasetVersion),
-    Trial: _table("trials", Trial),
-    ModelRecord: _table("models", ModelRecord),
-    Verdict: _table("verdicts", Verdict),
-    Deployment: _table("deployments", Deployment),
-}
-
-
-def to_row(record: typing.Any) -> dict[str, typing.Any]:
-    """Return the record as one row of its table; tuples and dicts become JSON text."""
-    columns = TABLES[type(record)].columns
-    values = {name: getattr(record, name) for name in columns}
-    return {name: json.dumps(value) if columns[name] == "JSON" else value for name, value in values.items()}
-
-
-def from_row(kind: type[Record], row: Mapping[typing.Any, typing.Any]) -> Record:
-    """Return the record that `to_row` made this row of."""
-    hints = typing.get_type_hints(kind)
-    values: dict[str, typing.Any] = {}
-    for name, column in TABLES[kind].columns.items():
-        if column == "JSON":
-            loaded = json.loads(row[name])
-            values[name] = tuple(loaded) if typing.get_origin(hints[name]) is tuple else loaded
-        elif column == "TIMESTAMP":
-            values[name] = row[name].to_pydatetime()
-        else:
-            values[name] = hints[name](row[name])
-    return kind(**values)

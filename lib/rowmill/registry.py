@@ -9,8 +9,9 @@ import pandas as pd
 
 from rowmill.data.warehouse import Warehouse, connect
 from rowmill.errors import IntegrityError, NotFoundError
-from rowmill.records import TABLES, Deployment, ModelId, ModelRecord, Record, Trial, Verdict, from_row, to_row
+from rowmill.records import Deployment, ModelId, ModelRecord, Trial, Verdict
 from rowmill.settings import Settings
+from rowmill.tables import TABLES, Record, from_row, to_row
 
 MODEL_FILE, CARD_FILE = "model.tflite", "model.json"
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from rowmill.data import dataset, sources, warehouse
 from rowmill.data.sqlite import SqliteWarehouse
-from rowmill.errors import NotFoundError, SourceError
-from rowmill.records import EXAMPLES, TABLES, DatasetVersion
+from rowmill.errors import NotFoundError, RowmillError, SourceError
+from rowmill.records import DatasetVersion
 from rowmill.settings import Settings
+from rowmill.tables import EXAMPLES, TABLES
 
 from tests.data.test_sources import write_folder
 
@@ -106,3 +107,62 @@ def test_doubled_keys_are_named(store: warehouse.Warehouse) -> None:
     source = sources.load("digits")
     with pytest.raises(SourceError, match="found 1 repeated, first 'digits/00001'"):
         dataset.ingest(store, dataclasses.replace(source, keys=["digits/00001", *source.keys[1:]]))
+
+
+def test_a_correction_is_a_new_version_and_the_old_one_stays(store: warehouse.Warehouse) -> None:
+    old = dataset.ingest(store, sources.load("digits"))
+    before = dataset.load(store, old)
+    key, given = before.train.keys[3], old.labels[before.train.targets[3]]
+    right = "7" if given != "7" else "1"
+    new = dataset.correct(store, old, {key: right, before.train.keys[4]: old.labels[before.train.targets[4]]}, "seen by eye")
+    after = dataset.load(store, new)
+    assert new.version != old.version and new.reason == "seen by eye" and new.actor
+    assert after.train.keys == before.train.keys and np.array_equal(after.train.images, before.train.images)
+    assert np.flatnonzero(after.train.targets != before.train.targets).tolist() == [3] and new.labels[after.train.targets[3]] == right
+    assert np.array_equal(dataset.load(store, old).train.targets, before.train.targets)
+    assert dataset.find(store, "digits") == new and len(store.read(EXAMPLES, None, ("label",))) == 1797 + 1
+
+
+def test_a_correction_survives_an_ingest_of_the_unchanged_source(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    corrected = dataset.correct(store, dataset.ingest(store, source), {"digits/00000": "5"}, "seen by eye")
+    assert dataset.ingest(store, source) == corrected
+    grown = dataclasses.replace(source, labels=["1", *source.labels[1:]])
+    assert dataset.ingest(store, grown).ingest_ids != corrected.ingest_ids
+
+
+def test_a_correction_back_has_the_first_fingerprint(store: warehouse.Warehouse) -> None:
+    first = dataset.ingest(store, sources.load("digits"))
+    second = dataset.correct(store, first, {"digits/00000": "5"}, "wrong")
+    third = dataset.correct(store, second, {"digits/00000": "0"}, "right again")
+    assert third.fingerprint == first.fingerprint and third.ingest_ids != first.ingest_ids
+    assert dataset.correct(store, third, {"digits/00000": "0"}, "nothing") == third
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [({"digits/99999": "1"}, "has no key 'digits/99999'"), ({"digits/00000": "cat"}, "has no label 'cat'; use one of 0, 1")],
+)
+def test_a_wrong_correction_is_named_and_changes_nothing(store: warehouse.Warehouse, labels: dict[str, str], words: str) -> None:
+    version = dataset.ingest(store, sources.load("digits"))
+    with pytest.raises(RowmillError, match=words):
+        dataset.correct(store, version, labels, "")
+    assert dataset.versions(store) == [version]
+
+
+def test_the_difference_of_two_versions(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    old = dataset.ingest(store, source)
+    images = source.images.copy()
+    images[5, 0, 0, 0] += 1
+    grown = dataclasses.replace(source, images=images[1:], labels=["3", *source.labels[2:]], keys=[*source.keys[1:1796], "digits/new"])
+    grown = dataclasses.replace(grown, declared_holdout=source.declared_holdout[1:])
+    found = dataset.difference(store, old, dataset.ingest(store, grown))
+    assert found.fillna("").to_numpy().tolist() == [
+        ["digits/00000", "removed", "0", ""],
+        ["digits/00001", "relabelled", "1", "3"],
+        ["digits/00005", "other pixels", "5", "5"],
+        ["digits/01796", "removed", "8", ""],
+        ["digits/new", "added", "", "8"],
+    ]
+    assert dataset.difference(store, old, old).empty

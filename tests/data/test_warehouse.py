@@ -11,7 +11,7 @@ from rowmill import settings
 from rowmill.data import warehouse
 from rowmill.data.sqlite import SqliteWarehouse
 from rowmill.errors import NotFoundError, RowmillError, SettingsError, SourceError
-from rowmill.records import Table
+from rowmill.tables import Table
 
 TABLE = Table("things", {"name": "STRING", "count": "INT64", "share": "FLOAT64", "blob": "BYTES", "at": "TIMESTAMP"})
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)

@@ -7,9 +7,10 @@ import pytest
 from rowmill.data import dataset
 from rowmill.data.dataset import Dataset
 from rowmill.errors import ParameterError, SearchError
-from rowmill.records import TABLES, Trial
+from rowmill.records import Trial
 from rowmill.registry import Registry, connected
 from rowmill.settings import Settings
+from rowmill.tables import TABLES
 from rowmill.training import search
 from rowmill.training.search import Goal, Plan
 

@@ -1,9 +1,11 @@
 """Rows become arrays: the splits, the versions, the fingerprint."""
 
+import dataclasses
+import getpass
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,8 @@ import pandas as pd
 from rowmill.data.sources import Source
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError, SourceError
-from rowmill.records import EXAMPLES, TABLES, DatasetVersion, check_service, from_row, now, to_row
+from rowmill.records import DatasetVersion, check_service, now
+from rowmill.tables import EXAMPLES, TABLES, from_row, to_row
 
 TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
 
@@ -60,7 +63,7 @@ def assign_splits(keys: Sequence[str], declared_holdout: npt.NDArray[np.bool_]) 
 
 
 def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVersion:
-    """Store a source's examples as a data set version; unchanged examples are the version that is there already.
+    """Store a source's examples as a data set version; for unchanged ones return the version that is there, with its corrections.
 
     The version's row is written last: an ingest that is cut off leaves nothing that a reader sees.
 
@@ -77,22 +80,81 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVe
     rows = _rows(source)
     _check(rows, source)
     fingerprint = _fingerprint(rows)
-    for known in versions(warehouse, service):
-        if known.fingerprint == fingerprint:
-            return known
+    known = versions(warehouse, service)
+    for same in known:
+        if same.fingerprint == fingerprint:
+            # Corrections of labels stay when the source that they correct has not changed.
+            return [heir for heir in known if heir.ingest_ids[: len(same.ingest_ids)] == same.ingest_ids][-1]
     version = DatasetVersion(
         version=fingerprint[:12],
         service=service,
-        ingest_id=rows["ingest_id"].iloc[0],
+        ingest_ids=(rows["ingest_id"].iloc[0],),
         fingerprint=fingerprint,
         source=source.origin,
         labels=tuple(sorted(rows["label"].unique(), key=_label_order)),
         shape=source.images.shape[1:],
-        counts={split: int((rows["split"] == split).sum()) for split in (TRAIN, VALIDATION, HOLDOUT)},
+        counts=_counts(rows),
+        actor=getpass.getuser(),
+        reason="ingested",
     )
-    warehouse.append(EXAMPLES, rows)
-    warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
-    return version
+    return _store(warehouse, rows, version)
+
+
+def correct(warehouse: Warehouse, version: DatasetVersion, labels: Mapping[str, str], reason: str) -> DatasetVersion:
+    """Make a version in which some keys have other labels; only the changed rows are stored anew.
+
+    Args:
+        warehouse: Where to.
+        version: The version to start from; it stays as it is.
+        labels: Key to its right label.
+        reason: Why, in the words of whoever corrects.
+
+    Raises:
+        NotFoundError: A key is not in the version.
+        SourceError: A label is not in the version's label set.
+    """
+    rows = _rows_of(warehouse, version)
+    unknown = sorted(set(labels) - set(rows["example_id"]))
+    if unknown:
+        raise NotFoundError(f"Version {version.version} has no key {unknown[0]!r}", step="give keys as the doctor lists them")
+    foreign = sorted(set(labels.values()) - set(version.labels))
+    if foreign:
+        raise SourceError(f"Version {version.version} has no label {foreign[0]!r}", step=f"use one of {', '.join(version.labels)}")
+    corrected = rows.assign(label=rows["example_id"].map(labels).fillna(rows["label"]))
+    changed = corrected[corrected["label"] != rows["label"]].assign(ingest_id=secrets.token_hex(8), ingested_at=now())
+    if changed.empty:
+        return version
+    fingerprint = _fingerprint(corrected)
+    made = dataclasses.replace(
+        version,
+        version=fingerprint[:12],
+        fingerprint=fingerprint,
+        ingest_ids=(*version.ingest_ids, changed["ingest_id"].iloc[0]),
+        actor=getpass.getuser(),
+        reason=reason,
+        at=now(),
+    )
+    return _store(warehouse, changed, made)
+
+
+def difference(warehouse: Warehouse, old: DatasetVersion, new: DatasetVersion) -> pd.DataFrame:
+    """Return what differs between two versions, one row per key.
+
+    Returns:
+        Columns `key`, `change` (`added`, `removed`, `relabelled`, `other pixels`), `label_before`, `label_after`, in key order.
+    """
+    columns = ("example_id", "label", "sha256")
+    before, after = (_rows_of(warehouse, version, columns).set_index("example_id") for version in (old, new))
+    both = before.merge(after, how="outer", left_index=True, right_index=True, suffixes=("_before", "_after")).sort_index()
+    added, removed = both["label_before"].isna(), both["label_after"].isna()
+    relabelled = both["label_before"] != both["label_after"]
+    change = np.select(
+        [added, removed, relabelled, both["sha256_before"] != both["sha256_after"]], ["added", "removed", "relabelled", "other pixels"], ""
+    )
+    found = pd.DataFrame(
+        {"key": both.index, "change": change, "label_before": both["label_before"].array, "label_after": both["label_after"].array}
+    )
+    return found[found["change"] != ""].reset_index(drop=True)
 
 
 def versions(warehouse: Warehouse, service: str = "") -> list[DatasetVersion]:
@@ -131,8 +193,7 @@ def load_holdout(warehouse: Warehouse, version: DatasetVersion) -> Examples:
 
 
 def _load_split(warehouse: Warehouse, version: DatasetVersion, split: str) -> Examples:
-    where = {"ingest_id": version.ingest_id, "split": split}
-    rows = warehouse.read(EXAMPLES, where, ("example_id", "image", "label"))
+    rows = _rows_of(warehouse, version, ("example_id", "image", "label"), split)
     if len(rows) != version.counts[split]:
         raise NotFoundError(
             f"Version {version.version} lists {version.counts[split]} {split} rows",
@@ -142,6 +203,26 @@ def _load_split(warehouse: Warehouse, version: DatasetVersion, split: str) -> Ex
     images = np.frombuffer(b"".join(rows["image"]), np.uint8).reshape(-1, *version.shape)
     place = {label: index for index, label in enumerate(version.labels)}
     return Examples(rows["example_id"].tolist(), images, rows["label"].map(place).to_numpy().astype(np.int64))
+
+
+def _rows_of(warehouse: Warehouse, version: DatasetVersion, columns: Sequence[str] = (), split: str = "") -> pd.DataFrame:
+    """Return a version's rows, of one split or of all; of rows of one key the last ingest's."""
+    only = {"split": split} if split else {}
+    parts = [warehouse.read(EXAMPLES, {"ingest_id": ingest_id, **only}, columns) for ingest_id in version.ingest_ids]
+    rows = pd.concat(parts, ignore_index=True)
+    # Each key stays at its first place, so that a correction changes labels and nothing else.
+    latest = rows.drop_duplicates("example_id", keep="last").set_index("example_id")
+    return latest.loc[rows["example_id"].unique()].reset_index()
+
+
+def _store(warehouse: Warehouse, rows: pd.DataFrame, version: DatasetVersion) -> DatasetVersion:
+    warehouse.append(EXAMPLES, rows)
+    warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
+    return version
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, int]:
+    return {split: int((rows["split"] == split).sum()) for split in (TRAIN, VALIDATION, HOLDOUT)}
 
 
 def _rows(source: Source) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rowmill.errors import BusyError, NotFoundError, SourceError
-from rowmill.records import Table
+from rowmill.tables import Table
 
 _TYPES = {"STRING": "TEXT", "JSON": "TEXT", "TIMESTAMP": "TEXT", "INT64": "INTEGER", "FLOAT64": "REAL", "BYTES": "BLOB"}
 _PYTHON = {"STRING": str, "JSON": str, "INT64": int, "FLOAT64": float, "BYTES": bytes}

@@ -7,8 +7,8 @@ import pandas as pd
 
 from rowmill.data.sqlite import SqliteWarehouse
 from rowmill.errors import SettingsError
-from rowmill.records import Table
 from rowmill.settings import Settings
+from rowmill.tables import Table
 
 
 class Warehouse(Protocol):

@@ -1,0 +1,74 @@
+"""The tables that keep the records: schemas as values, and the way from a record to a row and back."""
+
+import dataclasses
+import datetime
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rowmill.records import DatasetVersion, Deployment, ModelRecord, Trial, Verdict
+
+Record = typing.TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's name and its columns: name to one of STRING, INT64, FLOAT64, TIMESTAMP, BYTES, JSON."""
+
+    name: str
+    columns: Mapping[str, str]
+
+
+_KINDS = {str: "STRING", int: "INT64", float: "FLOAT64", datetime.datetime: "TIMESTAMP"}
+
+
+def _table(name: str, record: type) -> Table:
+    hints = typing.get_type_hints(record)
+    return Table(name, {f.name: _KINDS.get(hints[f.name], "JSON") for f in dataclasses.fields(record)})
+
+
+EXAMPLES = Table(
+    "examples",
+    {
+        "ingest_id": "STRING",
+        "example_id": "STRING",
+        "image": "BYTES",
+        "height": "INT64",
+        "width": "INT64",
+        "channels": "INT64",
+        "label": "STRING",
+        "split": "STRING",
+        "sha256": "STRING",
+        "ingested_at": "TIMESTAMP",
+    },
+)
+TABLES: dict[type, Table] = {
+    DatasetVersion: _table("dataset_versions", DatasetVersion),
+    Trial: _table("trials", Trial),
+    ModelRecord: _table("models", ModelRecord),
+    Verdict: _table("verdicts", Verdict),
+    Deployment: _table("deployments", Deployment),
+}
+
+
+def to_row(record: typing.Any) -> dict[str, typing.Any]:
+    """Return the record as one row of its table; tuples and dicts become JSON text."""
+    columns = TABLES[type(record)].columns
+    values = {name: getattr(record, name) for name in columns}
+    return {name: json.dumps(value) if columns[name] == "JSON" else value for name, value in values.items()}
+
+
+def from_row(kind: type[Record], row: Mapping[typing.Any, typing.Any]) -> Record:
+    """Return the record that `to_row` made this row of."""
+    hints = typing.get_type_hints(kind)
+    values: dict[str, typing.Any] = {}
+    for name, column in TABLES[kind].columns.items():
+        if column == "JSON":
+            loaded = json.loads(row[name])
+            values[name] = tuple(loaded) if typing.get_origin(hints[name]) is tuple else loaded
+        elif column == "TIMESTAMP":
+            values[name] = row[name].to_pydatetime()
+        else:
+            values[name] = hints[name](row[name])
+    return kind(**values)
