@@ -5,6 +5,8 @@ Beside this file lie the model's file and `model.json`, the contract: model id, 
 
 import gc
 import hashlib
+import io
+import itertools
 import json
 import threading
 from datetime import UTC, datetime
@@ -84,7 +86,7 @@ def predict(request: flask.Request) -> flask.Response:
     try:
         if request.path not in PREDICT_PATHS:
             raise Refusal(404, f"There is no {request.path[:80]}; POST to / predicts, GET / tells which model answers.")
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             return _answer(200, _describe())
         if request.method != "POST":
             raise Refusal(405, f"{request.method} is not answered here; POST to / predicts, GET / tells which model answers.")
@@ -105,10 +107,13 @@ def _describe() -> dict[str, Any]:
 
 
 def _instances(request: flask.Request) -> list[Any]:
-    if (request.content_length or 0) > MAX_BYTES:
-        raise Refusal(413, f"The body has {request.content_length} bytes; send at most {MAX_BYTES} in one request.")
+    body = request.stream.read(MAX_BYTES + 1)
+    if len(body) > MAX_BYTES:
+        # The host reads what is left once the function is done; there may be no end to it.
+        request.stream = io.BytesIO()
+        raise Refusal(413, f"The body has more than {MAX_BYTES} bytes; send fewer instances in one request.")
     try:
-        content = orjson.loads(request.get_data(cache=False))
+        content = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise Refusal(400, 'The body is not JSON; send {"instances": [...]}.') from None
     instances = content.get("instances") if isinstance(content, dict) else None
@@ -122,14 +127,18 @@ def _instances(request: flask.Request) -> list[Any]:
 def _images(instances: list[Any]) -> npt.NDArray[np.uint8]:
     """Return uint8 images, (instances, *shape), of flat or nested lists of pixels."""
     wanted = f"each instance is {int(np.prod(MODEL.shape))} whole numbers from 0 to 255, flat or nested as {list(MODEL.shape)}"
+    leaves: list[Any] = instances
+    while set(map(type, leaves)) == {list}:
+        leaves = list(itertools.chain.from_iterable(leaves))
+    # Before numpy sees it: numpy takes "5" and true for numbers, and a long text for a huge array.
+    if not set(map(type, leaves)) <= {int, float}:
+        raise Refusal(400, f"The instances hold something else than numbers, or differ in shape; {wanted}.")
     try:
         pixels = np.asarray(instances)
     except (ValueError, OverflowError):
         raise Refusal(400, f"The instances differ in shape; {wanted}.") from None
     if pixels.shape[1:] not in (MODEL.shape, MODEL.shape[:-1] if MODEL.shape[-1] == 1 else MODEL.shape, (int(np.prod(MODEL.shape)),)):
         raise Refusal(400, f"An instance has shape {list(pixels.shape[1:])}; {wanted}.")
-    if pixels.dtype.kind not in "iuf":
-        raise Refusal(400, f"The instances hold something else than numbers; {wanted}.")
     bad = ~((pixels >= 0) & (pixels <= 255) & (pixels == np.floor(pixels)))
     if bad.any():
         raise Refusal(400, f"A pixel is {pixels[bad][0]}; {wanted}.")

@@ -1,5 +1,6 @@
 """The function's contract, asked through the handler as functions-framework hosts it."""
 
+import io
 import json
 import subprocess
 import sys
@@ -61,7 +62,14 @@ def test_it_says_which_model_answers(client: flask.testing.FlaskClient, bundle: 
         pytest.param(json.dumps({"instances": [["5"] * 64]}).encode(), 400, "something else than numbers", id="text"),
         pytest.param(json.dumps({"instances": [[None] * 64]}).encode(), 400, "something else than numbers", id="null"),
         pytest.param(json.dumps({"instances": [[True] * 64]}).encode(), 400, "something else than numbers", id="booleans"),
-        pytest.param(b'{"instances": [[' + b"1e999," * 63 + b"0]]}", 400, "", id="infinite"),
+        pytest.param(b'{"instances": [[' + b"1e999," * 63 + b"0]]}", 400, "not JSON", id="infinite"),
+        pytest.param(b'{"instances": [[' + b"1e30," * 63 + b"0]]}", 400, "A pixel is 1e+30", id="huge"),
+        pytest.param(json.dumps({"instances": [[True] + [0] * 63]}).encode(), 400, "something else than numbers", id="one-boolean"),
+        pytest.param(
+            json.dumps({"instances": ["a" * 7_000_000] + [""] * 1023}).encode(), 400, "something else than numbers", id="long-text"
+        ),
+        pytest.param(json.dumps({"instances": [[0] * 64, 0]}).encode(), 400, "differ in shape", id="mixed-depth"),
+        pytest.param(b'{"instances": ' + b"[" * 200 + b"]" * 200 + b"}", 400, "shape", id="deep"),
         pytest.param(json.dumps({"instances": [[0] * 64] * 1025}).encode(), 413, "1025 instances", id="too-many"),
         pytest.param(b" " * (8 * 1024 * 1024 + 1), 413, "bytes", id="too-long"),
     ],
@@ -73,11 +81,24 @@ def test_bad_bodies_get_a_sentence(client: flask.testing.FlaskClient, body: byte
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "code"), [("GET", "/nowhere", 404), ("POST", "/v2", 404), ("PUT", "/", 405), ("DELETE", "/", 405)]
+    ("method", "path", "code"),
+    [("GET", "/nowhere", 404), ("POST", "/v2", 404), ("PUT", "/", 405), ("DELETE", "/", 405), ("OPTIONS", "/x", 404)],
 )
 def test_other_requests_get_a_sentence(client: flask.testing.FlaskClient, method: str, path: str, code: int) -> None:
     answer = client.open(path, method=method)
     assert answer.status_code == code and answer.json["error"]["message"].endswith(".")
+
+
+def test_a_body_without_a_length_is_limited_too(client: flask.testing.FlaskClient) -> None:
+    endless = io.BytesIO(b" " * (9 * 1024 * 1024))
+    answer = client.post(
+        "/", input_stream=endless, headers={"Transfer-Encoding": "chunked"}, environ_overrides={"wsgi.input_terminated": True}
+    )
+    assert answer.status_code == 413 and "more than 8388608 bytes" in answer.json["error"]["message"]
+
+
+def test_head_is_answered(client: flask.testing.FlaskClient) -> None:
+    assert client.head("/").status_code == 200
 
 
 def test_it_still_answers_after_bad_requests(client: flask.testing.FlaskClient, bundle: Bundle) -> None:
