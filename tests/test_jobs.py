@@ -1,5 +1,6 @@
 """Jobs outlive their caller, are found again, and are stopped as a whole; locks end with their holder."""
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -57,8 +58,8 @@ def test_a_job_outlives_its_caller(tmp_path: Path) -> None:
 def test_a_pid_that_belongs_to_another_program_is_left_alone(tmp_path: Path) -> None:
     jobs.start(tmp_path, "short", [sys.executable, "-c", ""], tmp_path, {}).wait()
     entry = tmp_path / "jobs" / "short.json"
-    created = psutil.Process().create_time() - 5
-    entry.write_text(f'{{"pid": {os.getpid()}, "created": {created}}}')
+    entry.write_text(entry.read_text().replace(f'"pid": {json.loads(entry.read_text())["pid"]}', f'"pid": {os.getpid()}'))
+    assert json.loads(entry.read_text())["pid"] == psutil.Process().pid
     assert jobs.find(tmp_path, "short") is None and not jobs.stop(tmp_path, "short")
 
 

@@ -85,7 +85,9 @@ def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: 
     _children.append(child)
     process = psutil.Process(child.pid)
     entry = _entry_path(state, name)
-    entry.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}), "utf-8")
+    new = entry.with_suffix(".new")
+    new.write_text(json.dumps({"pid": process.pid, "command": list(command)}), "utf-8")
+    new.replace(entry)
     return process
 
 
@@ -94,9 +96,9 @@ def find(state: Path, name: str) -> psutil.Process | None:
     try:
         entry = json.loads(_entry_path(state, name).read_text("utf-8"))
         process = psutil.Process(entry["pid"])
-        same = abs(process.create_time() - entry["created"]) < 0.01
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (FileNotFoundError, psutil.NoSuchProcess, ValueError):
+        # By its command, not by its start time: that moves when the machine's clock is set.
+        return process if process.cmdline() == entry["command"] else None
+    except (FileNotFoundError, psutil.Error, ValueError, KeyError):
         return None
 
 
@@ -106,13 +108,13 @@ def stop(state: Path, name: str) -> bool:
     A job that one of its children started is a job of its own and runs on.
     """
     process = find(state, name)
-    _entry_path(state, name).unlink(missing_ok=True)
     if process is not None:
         family = _family(process, {other.pid for member in names(state) if (other := find(state, member))})
         # The job itself may put its children in order; what it leaves behind is asked, then killed.
         _end([process], psutil.Process.terminate, seconds=10)
         _end(family, psutil.Process.terminate, seconds=3)
         _end(family, psutil.Process.kill, seconds=3)
+    _entry_path(state, name).unlink(missing_ok=True)
     _children[:] = [child for child in _children if child.poll() is None]
     return process is not None
 

@@ -149,6 +149,7 @@ class ModelRecord(_Shown):
 
     Attributes:
         accuracy: On the validation split, 0 to 1.
+        sha256, card_sha256: Of the model's file and of its `model.json`.
         size: Of the model's file, in bytes.
     """
 
@@ -156,6 +157,7 @@ class ModelRecord(_Shown):
     service: str
     dataset_version: str
     sha256: str
+    card_sha256: str
     size: int
     shape: tuple[int, ...]
     labels: tuple[str, ...]
@@ -172,7 +174,7 @@ class Verdict(_Shown):
     Attributes:
         incumbent: The model id that served when the question was asked; empty for a first model.
         outcome: `better`, `worse` or `cannot tell`.
-        rule: Which rule decided: `mcnemar`, `first model` or `no answer`.
+        rule: Which rule decided: `mcnemar`, `first model`, `no answer` or `serves already`.
         rows: Holdout rows both sides answered.
         gained, lost: Rows that only the candidate, or only the incumbent, has right.
         candidate_accuracy, incumbent_accuracy: Share of the holdout each side has right, 0 to 1; for a first model

@@ -38,7 +38,7 @@ class Registry:
         Raises:
             IntegrityError: The id has files already, or the file's hash is not the record's.
         """
-        _check_hash(files / MODEL_FILE, model)
+        _check_hashes(files, model)
         place = self.artefacts / model.model_id
         self.artefacts.mkdir(parents=True, exist_ok=True)
         try:
@@ -58,7 +58,7 @@ class Registry:
 
     def models(self, service: str) -> list[ModelRecord]:
         """Return the service's models, newest first."""
-        return self._all(ModelRecord, service)[::-1]
+        return list({model.model_id: model for model in self._all(ModelRecord, service)}.values())[::-1]
 
     def model(self, model_id: str, service: str = "") -> ModelRecord:
         """Return one model: of any service when `service` is empty, the newest when `model_id` is.
@@ -84,7 +84,7 @@ class Registry:
             IntegrityError: The file is missing or is another one than was registered.
         """
         folder = self.artefacts / model.model_id
-        _check_hash(folder / MODEL_FILE, model)
+        _check_hashes(folder, model)
         return folder
 
     def trials(self, service: str) -> list[Trial]:
@@ -141,11 +141,12 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _check_hash(path: Path, model: ModelRecord) -> None:
-    found = file_hash(path)
-    if found != model.sha256:
-        raise IntegrityError(
-            f"The file of model {model.model_id} must have SHA-256 {model.sha256[:12]}...",
-            found=f"{found[:12]}...",
-            step="restore it from a copy, or search anew; it is not deployed",
-        )
+def _check_hashes(folder: Path, model: ModelRecord) -> None:
+    for name, wanted in ((MODEL_FILE, model.sha256), (CARD_FILE, model.card_sha256)):
+        found = file_hash(folder / name)
+        if found != wanted:
+            raise IntegrityError(
+                f"{name} of model {model.model_id} must have SHA-256 {wanted[:12]}...",
+                found=f"{found[:12]}...",
+                step="restore it from a copy, or search anew; it is not deployed",
+            )

@@ -1,5 +1,6 @@
 """What is true of a project: one frozen object, read once from `rowmill.toml` and `ROWMILL_*`."""
 
+import getpass
 import os
 import tomllib
 from collections.abc import Mapping
@@ -69,6 +70,14 @@ def load(folder: Path | None = None) -> Settings:
         target_port=values["target"]["port"],
         dashboard_port=values["dashboard"]["port"],
     )
+
+
+def actor() -> str:
+    """Return who acts: the user's name, or the uid where it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import pytest
-
 from rowmill.data import dataset, sources, warehouse
 from rowmill.data.sources import Source
 from rowmill.settings import Settings

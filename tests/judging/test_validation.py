@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from rowmill import jobs
 from rowmill.data import dataset
-from rowmill.errors import IntegrityError, NotFoundError
+from rowmill.errors import EndpointError, IntegrityError, NotFoundError
 from rowmill.judging import validation
 from rowmill.serving import bundle as bundles
 from rowmill.serving import release
+from rowmill.serving.endpoint import Endpoint
 from rowmill.serving.release import Service
 
 from tests.conftest import ROOT
@@ -65,12 +66,30 @@ def test_a_stopped_endpoint_is_restarted_first(service: Service, good: str, weak
 def test_a_silent_endpoint_gives_cannot_tell(service: Service, good: str, weak: str) -> None:
     release.deploy(service, weak)
     jobs.stop(service.settings.state, "function-digits")
-    shutil.rmtree((service.settings.state / "serving" / "digits" / "current").resolve())
+    shutil.rmtree(service.settings.state / "bundles")
+    shutil.rmtree(service.registry.artefacts / weak)
     found = validation.run(service, good)
     assert found.outcome == "cannot tell" and found.rule == "no answer" and found.incumbent == weak
     assert "should serve but gives no answer" in found.sentence
     assert release.follow(service, found) is None
     assert jobs.names(service.settings.state) == [] and release.status(service).startswith("Nothing answers for digits: ")
+
+
+def test_what_serves_already_gets_no_new_verdict(service: Service, good: str) -> None:
+    first = validation.run(service, good)
+    release.deploy(service, good)
+    assert validation.run(service, good).sentence.endswith("it is what serves")
+    assert service.registry.verdicts("digits") == [first]
+
+
+def test_a_candidate_that_cannot_be_asked_is_not_the_incumbents_fault(service: Service, good: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise EndpointError("planted", step="none")
+
+    monkeypatch.setattr(Endpoint, "predict", fail)
+    with pytest.raises(IntegrityError, match=f"The candidate {good} cannot be asked: planted"):
+        validation.run(service, good)
+    assert not service.registry.verdicts("digits")
 
 
 def test_a_candidate_of_another_kind_is_refused(service: Service, good: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -83,9 +84,9 @@ def test_stop_stops_all_and_a_run_serves_again(first: dict[str, str], rowmill: R
         "--source",
         str(write_folder(tmp_path / "shapes")),
         "--parameters",
-        "minutes=1.0 service=digits network=mlp trials=1 epochs=1",
+        "minutes=1.0 service=digits network=mlp trials=1 epochs=1 space={}",
     )
-    assert refused.returncode == 1
+    assert refused.returncode == 1 and "takes 5x4x1 pixels and answers 0, 1, 2, but" in refused.stderr
     with urllib.request.urlopen(first["Function"]) as answer:
         assert json.load(answer)["model"] == first["Model"]
 
@@ -158,13 +159,10 @@ def test_the_readmes_papermill_lines_work(first: dict[str, str], clone: Clone) -
 
 def test_a_silent_endpoint_ends_in_cannot_tell(first: dict[str, str], rowmill: Rowmill, clone: Clone) -> None:
     rowmill("stop")
-    current = clone[0] / ".rowmill" / "serving" / "digits" / "current"
-    hidden = current.resolve().rename(clone[0] / "hidden")
-    current.resolve().mkdir()
+    for folder in ("bundles", f"artefacts/{first['Model']}"):
+        shutil.rmtree(clone[0] / ".rowmill" / folder)
     done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=1.0 network=mlp space={}")
     told = facts(done.stdout)
-    current.resolve().rmdir()
-    hidden.rename(current.resolve())
-    assert done.returncode == 1 and done.stderr.startswith("rowmill: Model that served does not answer")
+    assert done.returncode == 1 and f"Model {first['Model']} should serve at" in done.stderr
     assert f"than {first['Model']}, which should serve but gives no answer" in told["Verdict"]
     assert told["Function"] == "none answers" and "Try" not in told and "token" in told["Dashboard"]

@@ -140,7 +140,9 @@ def test_equal_content_is_laid_once(service: Service, bundle: Bundle, good: str)
     assert again == bundle and len(list(bundle.folder.parent.iterdir())) == 1
 
 
-def test_a_changed_bundle_is_not_used(service: Service, bundle: Bundle, good: str) -> None:
-    change_model(bundle.folder)
-    with pytest.raises(IntegrityError, match="holds another file than model"):
-        bundles.build(service.settings, service.registry, service.registry.model(good))
+@pytest.mark.parametrize("damage", [change_model, change_contract])
+def test_a_changed_bundle_is_laid_anew(service: Service, bundle: Bundle, good: str, damage) -> None:
+    damage(bundle.folder)
+    again = bundles.build(service.settings, service.registry, service.registry.model(good))
+    with bundles.open_in_process(again) as endpoint:
+        assert again == bundle and endpoint.describe()["model"] == good

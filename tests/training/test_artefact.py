@@ -97,7 +97,7 @@ def test_a_damaged_artefact_is_refused(models: Registry, data: Dataset, candidat
     model: ModelRecord = artefact.export(candidate, data, models)
     path = models.artefacts / model.model_id / "model.tflite"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(IntegrityError, match=f"must have SHA-256 {model.sha256[:12]}"):
+    with pytest.raises(IntegrityError, match=f"model.tflite of model {model.model_id} must have SHA-256 {model.sha256[:12]}"):
         models.artefact(model)
 
 

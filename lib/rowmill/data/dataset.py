@@ -1,7 +1,6 @@
 """Rows become arrays: the splits, the versions, the fingerprint."""
 
 import dataclasses
-import getpass
 import hashlib
 import json
 import secrets
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rowmill import settings
 from rowmill.data.sources import Source
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError, SourceError
@@ -94,7 +94,7 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVe
         labels=tuple(sorted(rows["label"].unique(), key=_label_order)),
         shape=source.images.shape[1:],
         counts=_counts(rows),
-        actor=getpass.getuser(),
+        actor=settings.actor(),
         reason="ingested",
     )
     return _store(warehouse, rows, version)
@@ -130,7 +130,7 @@ def correct(warehouse: Warehouse, version: DatasetVersion, labels: Mapping[str, 
         version=fingerprint[:12],
         fingerprint=fingerprint,
         ingest_ids=(*version.ingest_ids, changed["ingest_id"].iloc[0]),
-        actor=getpass.getuser(),
+        actor=settings.actor(),
         reason=reason,
         at=now(),
     )

@@ -23,6 +23,7 @@ _ITERATIONS = 60
 def run(service: Service, model_id: str) -> Verdict:
     """Judge a model against what serves now, on the holdout of the model's data set version, and put it on record.
 
+    A model that serves already gets no new verdict on record.
     The candidate answers through the bundle that would be deployed, the incumbent through its live endpoint.
 
     Raises:
@@ -30,12 +31,17 @@ def run(service: Service, model_id: str) -> Verdict:
         IntegrityError: The model's file is not the registered one, or it is of another kind than what serves.
     """
     model = service.registry.model(model_id, service.name)
-    recorded = service.registry.last_deployed(service.name)
+    card, silence = None, ""
     try:
         card = release.serving(service)
-        verdict = _against_incumbent(service, model, card) if card else _as_first(service, model)
     except EndpointError as error:
-        verdict = verdicts.no_answer(Pair(service.name, model_id, recorded), str(error).rstrip("."))
+        silence = str(error).rstrip(".")
+    if card and card["model"] == model_id:
+        return verdicts.serves_already(Pair(service.name, model_id, model_id))
+    if silence:
+        verdict = verdicts.no_answer(Pair(service.name, model_id, service.registry.last_deployed(service.name)), silence)
+    else:
+        verdict = _against_incumbent(service, model, card) if card else _as_first(service, model)
     service.registry.add(verdict)
     return verdict
 
@@ -44,8 +50,11 @@ def _against_incumbent(service: Service, model: ModelRecord, card: dict[str, obj
     release.refuse_other_kind(model, card)
     holdout = _holdout(service, model)
     ours = _candidate_labels(service, model, holdout)
-    with Endpoint(service.target.address) as endpoint:
-        theirs, incumbent = _labels(endpoint, holdout)
+    try:
+        with Endpoint(service.target.address) as endpoint:
+            theirs, incumbent = _labels(endpoint, holdout)
+    except EndpointError as error:
+        return verdicts.no_answer(Pair(service.name, model.model_id, str(card["model"])), str(error).rstrip("."))
     return verdicts.judge(Pair(service.name, model.model_id, incumbent), verdicts.compare(holdout.targets, ours, theirs))
 
 
@@ -65,8 +74,11 @@ def _holdout(service: Service, model: ModelRecord) -> Examples:
 
 def _candidate_labels(service: Service, model: ModelRecord, holdout: Examples) -> Labels:
     bundle = bundles.build(service.settings, service.registry, model)
-    with bundles.open_in_process(bundle) as endpoint:
-        labels, answered = _labels(endpoint, holdout)
+    try:
+        with bundles.open_in_process(bundle) as endpoint:
+            labels, answered = _labels(endpoint, holdout)
+    except EndpointError as error:
+        raise IntegrityError(f"The candidate {model.model_id} cannot be asked: {str(error).rstrip('.')}", step="search anew") from error
     if answered != model.model_id:
         raise IntegrityError(
             f"The bundle of model {model.model_id} must answer with its id", found=answered, step="restore its files, or search anew"

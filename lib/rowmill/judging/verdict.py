@@ -119,6 +119,12 @@ def judge_first(pair: Pair, majority: Comparison, logistic: Comparison) -> Verdi
     return _verdict(pair, logistic, outcome, "first model", f"{phrase}, by the first-model rule: {'; '.join(against)}")
 
 
+def serves_already(pair: Pair) -> Verdict:
+    """Return the verdict where the candidate is what serves."""
+    sentence = f"cannot tell whether {pair.candidate} is better than what serves: it is what serves"
+    return Verdict(pair.candidate, pair.incumbent, pair.service, "cannot tell", sentence, rule="serves already")
+
+
 def no_answer(pair: Pair, reason: str) -> Verdict:
     """Return the verdict where what serves cannot be asked."""
     sentence = f"cannot tell whether {pair.candidate} is better than {pair.incumbent}, which should serve but gives no answer: {reason}"

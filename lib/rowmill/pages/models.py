@@ -111,7 +111,8 @@ class _Page:
         self._start(f"Deploying {model_id}", lambda: _done(release.deploy(self._service(), model_id, REASON)))
 
     def _go_back(self) -> None:
-        self._start("Rolling back", lambda: _done(release.roll_back(self._service(), REASON)))
+        expected = self._state.earlier if self._state else ""
+        self._start("Rolling back", lambda: _done(release.roll_back(self._service(), REASON, expected)))
 
     def _start(self, what: str, work: Callable[[], str]) -> None:
         """Do the work in a thread, one at a time; it is no daemon, so that a closed page does not cut a deployment off."""

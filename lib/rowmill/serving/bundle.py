@@ -25,20 +25,18 @@ _HANDLER_FILES = ("main.py", "requirements.txt")
 
 
 def build(settings: Settings, registry: Registry, model: ModelRecord) -> Bundle:
-    """Return the bundle of a model; the folder of equal content that is there already is used again.
+    """Return the bundle of a model; a folder with this very content is used again, another one is laid anew.
 
     Raises:
         IntegrityError: The registered file is missing or is another one.
     """
     files = registry.artefact(model)
-    handler = [settings.root / "cloud_function" / name for name in _HANDLER_FILES]
-    content = "".join(file_hash(path) for path in (*handler, files / CARD_FILE, files / MODEL_FILE))
-    name = f"{model.model_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-    folder = settings.state / "bundles" / name
-    if not folder.is_dir():
-        _lay(folder, [*handler, files / CARD_FILE, files / MODEL_FILE])
-    if file_hash(folder / MODEL_FILE) != model.sha256:
-        raise IntegrityError(f"The bundle {folder} holds another file than model {model.model_id}", step="remove that folder and try again")
+    parts = [*(settings.root / "cloud_function" / name for name in _HANDLER_FILES), files / CARD_FILE, files / MODEL_FILE]
+    content = "".join(file_hash(path) for path in parts)
+    folder = settings.state / "bundles" / f"{model.model_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    if not all((folder / path.name).is_file() and file_hash(folder / path.name) == file_hash(path) for path in parts):
+        shutil.rmtree(folder, ignore_errors=True)
+        _lay(folder, parts)
     return Bundle(model.model_id, model.service, folder, model.sha256)
 
 

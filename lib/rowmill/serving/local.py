@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from rowmill import jobs
-from rowmill.errors import BusyError, EndpointError
+from rowmill.errors import BusyError, EndpointError, RowmillError, SettingsError
 from rowmill.records import Bundle
 from rowmill.serving.bundle import FUNCTION
 from rowmill.serving.endpoint import Endpoint
@@ -25,6 +25,7 @@ from rowmill.settings import Settings
 _THREADS = 8
 _START_SECONDS = 30.0
 _ORPHAN_SECONDS = 3.0
+_LAST_PORT = 65535
 
 
 class LocalTarget:
@@ -37,10 +38,19 @@ class LocalTarget:
     kind = "local"
 
     def __init__(self, settings: Settings, service: str) -> None:
-        self._state = settings.state
+        self._state, self._service, self._first_port = settings.state, service, settings.target_port
         self._job = f"function-{service}"
         self._folder = settings.state / "serving" / service
-        self._port = settings.target_port + _place(settings.state, service)
+
+    @property
+    def _port(self) -> int:
+        known = services(self._state)
+        place = known.index(self._service) if self._service in known else len(known)
+        if self._first_port + place > _LAST_PORT:
+            raise SettingsError(
+                f"Service {self._service} would need port {self._first_port + place}", step="set target.port in rowmill.toml to a lower one"
+            )
+        return self._first_port + place
 
     @property
     def address(self) -> str:
@@ -100,12 +110,18 @@ class LocalTarget:
         finally:
             jobs.stop(self._state, name)
 
-    def shift(self, bundle: Bundle) -> None:
-        """Give the stable address to the bundle, and return when it answers there.
+    def shift(self, bundle: Bundle | None) -> None:
+        """Give the stable address to the bundle, and return when it answers there; None: to nothing.
 
         Raises:
-            EndpointError: It does not answer there.
+            EndpointError: It does not answer there; what served before serves again.
+            BusyError: Another program has the port.
         """
+        if bundle is None:
+            jobs.stop(self._state, self._job)
+            self._point(None)
+            return
+        _register(self._state, self._service)
         before = self._current.resolve() if self._current.exists() else None
         self._point(bundle.folder)
         try:
@@ -114,7 +130,7 @@ class LocalTarget:
                 self.wake()
             else:
                 self._reload(process, bundle.model_id)
-        except EndpointError:
+        except (RowmillError, psutil.Error):
             self._point(before)
             raise
 
@@ -130,12 +146,13 @@ class LocalTarget:
     def _point(self, folder: Path | None) -> None:
         """Let the `current` link lead to the folder, in one step; None removes it."""
         if folder is None:
-            self._current.unlink()
+            self._current.unlink(missing_ok=True)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         link = self._folder / f".next-{os.getpid()}"
         link.unlink(missing_ok=True)
-        link.symlink_to(folder.resolve())
+        # Relative, so that the project may be moved.
+        link.symlink_to(os.path.relpath(folder.resolve(), self._folder.resolve()))
         link.replace(self._current)
 
     def _command(self) -> list[str]:
@@ -165,21 +182,19 @@ class LocalTarget:
 
 
 def services(state: Path) -> list[str]:
-    """Return the services of this machine in the order in which they came."""
+    """Return the services of this machine in the order in which they were first deployed."""
     path = state / "serving" / "services.json"
     known: list[str] = json.loads(path.read_text("utf-8")) if path.is_file() else []
     return known
 
 
-def _place(state: Path, service: str) -> int:
-    """Return the service's place in the order in which services came; it never changes."""
+def _register(state: Path, service: str) -> None:
+    """Give the service its place in the order in which services were first deployed; it never changes."""
     path = state / "serving" / "services.json"
     with jobs.lock(state, "services", what="the start of a service", wait=5.0):
         known = services(state)
         if service not in known:
-            known.append(service)
             path.parent.mkdir(parents=True, exist_ok=True)
             new = path.with_suffix(".new")
-            new.write_text(json.dumps(known), "utf-8")
+            new.write_text(json.dumps([*known, service]), "utf-8")
             new.replace(path)
-    return known.index(service)

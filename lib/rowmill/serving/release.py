@@ -1,14 +1,13 @@
 """The use cases: deploy, roll back, what serves now. Every switch goes dark, is probed, shifted, verified, recorded."""
 
 import contextlib
-import getpass
 import time
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from rowmill import jobs
+from rowmill import jobs, settings
 from rowmill.errors import EndpointError, IntegrityError, NotFoundError, RowmillError
 from rowmill.records import Bundle, Deployment, ModelRecord, Verdict, check_service
 from rowmill.registry import Registry, connected
@@ -33,8 +32,8 @@ class Target(Protocol):
     def dark(self, bundle: Bundle) -> contextlib.AbstractContextManager[str]:
         """Serve the bundle without traffic, at the address it yields."""
 
-    def shift(self, bundle: Bundle) -> None:
-        """Give the stable address to the bundle, and return when it answers there."""
+    def shift(self, bundle: Bundle | None) -> None:
+        """Give the stable address to the bundle, and return when it answers there; None: to nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,18 @@ class Service:
     target: Target
 
 
-def open_service(settings: Settings, name: str) -> Service:
+def open_service(project: Settings, name: str) -> Service:
     """Return the service with the project's registry and target; that of the newest model when `name` is empty.
 
     Raises:
         NotFoundError: There is no model yet to take the name from.
         ParameterError: No service can have this name.
     """
-    registry = connected(settings)
-    name = name or settings.service_name or next(iter(registry.services()), "")
+    registry = connected(project)
+    name = name or project.service_name or next(iter(registry.services()), "")
     if not name:
         raise NotFoundError("There is no service yet", step="run notebook 02_search first, or name one")
-    return Service(check_service(name), settings, registry, LocalTarget(settings, name))
+    return Service(check_service(name), project, registry, LocalTarget(project, name))
 
 
 def serving(service: Service) -> dict[str, Any] | None:
@@ -68,14 +67,24 @@ def serving(service: Service) -> dict[str, Any] | None:
         EndpointError: By the records a model serves, but the endpoint stays silent.
         BusyError: Another program has the endpoint's port.
     """
-    service.target.wake()
-    with Endpoint(service.target.address) as endpoint:
-        try:
+    recorded = service.registry.last_deployed(service.name)
+    try:
+        service.target.wake()
+        with Endpoint(service.target.address) as endpoint:
             return endpoint.describe()
-        except EndpointError:
-            if service.registry.last_deployed(service.name):
-                raise
-            return None
+    except EndpointError:
+        return _restore(service, recorded) if recorded else None
+
+
+def _restore(service: Service, recorded: str) -> dict[str, Any]:
+    """Serve the recorded model from its registered files: its bundle was lost, or the project was moved."""
+    try:
+        service.target.shift(_bundle(service, recorded))
+    except IntegrityError as error:
+        sentence = f"Model {recorded} should serve at {service.target.address}, but nothing answers and it cannot be started"
+        raise EndpointError(sentence, found=str(error).rstrip("."), step="deploy another model") from error
+    with Endpoint(service.target.address) as endpoint:
+        return endpoint.describe()
 
 
 def deploy(service: Service, model_id: str, reason: str = "", action: str = "deploy") -> Deployment:
@@ -96,7 +105,7 @@ def deploy(service: Service, model_id: str, reason: str = "", action: str = "dep
     model = service.registry.model(model_id, service.name)
     with jobs.lock(service.settings.state, f"deploy-{service.name}", what=f"a deployment of {service.name}"):
         started = time.monotonic()
-        before = serving(service)
+        before = _before(service)
         attempt = _attempt(service, model, action, before)
         try:
             refuse_other_kind(model, before)
@@ -123,16 +132,26 @@ def status(service: Service) -> str:
     )
 
 
-def roll_back(service: Service, reason: str = "") -> Deployment:
+def roll_back(service: Service, reason: str = "", expected: str = "") -> Deployment:
     """Deploy the model that served before the one that serves; a second roll back goes one further.
 
+    Args:
+        service: Where.
+        reason: Why, in the words of whoever does it.
+        expected: The model that whoever does it means to get; any when empty.
+
     Raises:
+        IntegrityError: It would be another model than expected, for somebody else deployed meanwhile.
         NotFoundError: Nothing served before.
     """
     earlier = rollback_target(service)
     if not earlier:
         raise NotFoundError(
             f"No model of service {service.name!r} served before the one that serves now", step="deploy one from the model list"
+        )
+    if expected not in ("", earlier):
+        raise IntegrityError(
+            f"A roll back would not go to {expected} any more", found=earlier, step="look at the history, then decide again"
         )
     return deploy(service, earlier, reason, action="roll back")
 
@@ -209,6 +228,17 @@ def probe(address: str, bundle: Bundle) -> None:
         )
 
 
+def _before(service: Service) -> dict[str, Any] | None:
+    try:
+        return serving(service)
+    except EndpointError:
+        return None  # a deployment is the way out of it
+
+
+def _bundle(service: Service, model_id: str) -> Bundle:
+    return bundles.build(service.settings, service.registry, service.registry.model(model_id, service.name))
+
+
 def _attempt(service: Service, model: ModelRecord, action: str, before: dict[str, Any] | None) -> Deployment:
     return Deployment(
         model_id=model.model_id,
@@ -219,7 +249,7 @@ def _attempt(service: Service, model: ModelRecord, action: str, before: dict[str
         sha256=model.sha256,
         outcome="serving",
         reason="",
-        actor=getpass.getuser(),
+        actor=settings.actor(),
         seconds=0.0,
     )
 
@@ -232,9 +262,7 @@ def _switch(service: Service, model: ModelRecord, before: str) -> None:
         service.target.shift(bundle)
         probe(service.target.address, bundle)
     except RowmillError:
-        if before:
-            earlier = service.registry.model(before, service.name)
-            service.target.shift(bundles.build(service.settings, service.registry, earlier))
+        service.target.shift(_bundle(service, before) if before else None)
         raise
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
-from rowmill.data.dataset import Dataset, Examples
+from rowmill.data.dataset import Dataset
 from rowmill.errors import IntegrityError
 from rowmill.records import Candidate, ModelRecord
 from rowmill.registry import CARD_FILE, MODEL_FILE, Registry, file_hash
@@ -37,10 +37,9 @@ def export(candidate: Candidate, data: Dataset, registry: Registry) -> ModelReco
         candidate.network.export(str(path), format="litert", verbose=False)
         expected = candidate.network.predict(data.validation.images, batch_size=_BATCH, verbose=0)
         check_parity(path, data.validation.images, expected)
-        model = _record(candidate, data, path)
-        card = _card(model, data.validation, expected)
+        card = _card(candidate, data, path, expected)
         (folder / CARD_FILE).write_text(json.dumps(card), "utf-8")
-        return registry.add_model(model, folder)
+        return registry.add_model(_record(candidate, data, folder), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,13 +81,14 @@ def _answers(path: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float3
     return np.concatenate(parts)
 
 
-def _record(candidate: Candidate, data: Dataset, path: Path) -> ModelRecord:
-    trial = candidate.trial
+def _record(candidate: Candidate, data: Dataset, folder: Path) -> ModelRecord:
+    trial, path = candidate.trial, folder / MODEL_FILE
     return ModelRecord(
         model_id=trial.model_id,
         service=trial.service,
         dataset_version=trial.dataset_version,
         sha256=file_hash(path),
+        card_sha256=file_hash(folder / CARD_FILE),
         size=path.stat().st_size,
         shape=data.version.shape,
         labels=data.version.labels,
@@ -98,18 +98,19 @@ def _record(candidate: Candidate, data: Dataset, path: Path) -> ModelRecord:
     )
 
 
-def _card(model: ModelRecord, validation: Examples, expected: npt.NDArray[np.float32]) -> dict[str, Any]:
+def _card(candidate: Candidate, data: Dataset, path: Path, expected: npt.NDArray[np.float32]) -> dict[str, Any]:
     """Return what `model.json` says; its golden examples are the first validation row of each label."""
-    first = [int(np.flatnonzero(validation.targets == target)[0]) for target in range(len(model.labels))]
+    trial, version, validation = candidate.trial, data.version, data.validation
+    first = [int(np.flatnonzero(validation.targets == target)[0]) for target in range(len(version.labels))]
     return {
         "contract": CONTRACT,
-        "model": model.model_id,
-        "service": model.service,
-        "dataset": model.dataset_version,
-        "input": {"shape": model.shape, "dtype": "uint8", "minimum": 0, "maximum": 255},
-        "labels": model.labels,
+        "model": trial.model_id,
+        "service": trial.service,
+        "dataset": trial.dataset_version,
+        "input": {"shape": version.shape, "dtype": "uint8", "minimum": 0, "maximum": 255},
+        "labels": version.labels,
         "file": MODEL_FILE,
-        "sha256": model.sha256,
+        "sha256": file_hash(path),
         "golden": {
             "instances": validation.images[first].tolist(),
             "predictions": expected[first].astype(float).tolist(),
