@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RowmillError as error:
         print(f"rowmill: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(
+            f"rowmill: {error.filename or 'The system'} cannot be used: {error.strerror}; look at its rights and the free space.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("rowmill: stopped by hand; what served keeps serving.", file=sys.stderr)
         return 130

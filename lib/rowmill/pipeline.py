@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from rowmill import jobs
@@ -46,7 +47,7 @@ def run(settings: Settings, source: str = "", parameters: str = "") -> dict[str,
         BusyError: Another run is going on, or another program has the function's port.
         NotebookError: A notebook stopped.
     """
-    handed: dict[str, Any] = {"source": str(Path(source).expanduser().resolve()) if source not in ("", sources.DIGITS) else sources.DIGITS}
+    handed: dict[str, Any] = {"source": sources.locate(source)}
     given = _parse(settings, parameters)
     with jobs.lock(settings.state, "run", what="a run"):
         service = settings.service_name or sources.service_name(handed["source"])
@@ -82,6 +83,8 @@ def step(settings: Settings, name: str, folder: Path, values: Mapping[str, Any])
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename in _ERRORS else f"{error.ename}: {error.evalue}"
         raise NotebookError(f"Notebook {name} stopped: {cause.strip().rstrip('.')}", step=f"the executed copy is {output}") from error
+    except DeadKernelError as error:
+        raise NotebookError(f"Notebook {name}'s kernel died, perhaps for lack of memory", step=f"read {folder / 'kernel.log'}") from error
     handed: dict[str, Any] = json.loads(result.read_text("utf-8"))
     return handed
 

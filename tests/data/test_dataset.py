@@ -66,6 +66,15 @@ def test_unchanged_examples_make_no_new_version(store: warehouse.Warehouse) -> N
     assert len(store.read(EXAMPLES, None, ("label",))) == 1797
 
 
+def test_what_was_ingested_last_is_the_newest(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    first = dataset.ingest(store, source)
+    second = dataset.ingest(store, source, "other")
+    assert dataset.find(store) == second
+    assert dataset.ingest(store, source) == first == dataset.find(store)
+    assert dataset.versions(store) == [second, first] and len(store.read(EXAMPLES, None, ("label",))) == 2 * 1797
+
+
 def test_one_changed_label_makes_another_version(store: warehouse.Warehouse) -> None:
     source = sources.load("digits")
     first = dataset.ingest(store, source)

@@ -10,7 +10,7 @@ import pytest
 from rowmill import settings
 from rowmill.data import warehouse
 from rowmill.data.sqlite import SqliteWarehouse
-from rowmill.errors import NotFoundError, RowmillError, SettingsError, SourceError
+from rowmill.errors import IntegrityError, NotFoundError, RowmillError, SettingsError, SourceError
 from rowmill.tables import Table
 
 TABLE = Table("things", {"name": "STRING", "count": "INT64", "share": "FLOAT64", "blob": "BYTES", "at": "TIMESTAMP"})
@@ -22,8 +22,9 @@ def rows(*names: str) -> pd.DataFrame:
     return pd.DataFrame([{"name": n, "count": i, "share": i / 3, "blob": bytes(range(256)), "at": MOMENT} for i, n in enumerate(names)])
 
 
-def write_many(path: Path, name: str) -> None:
-    """Append ten times, as one of several processes."""
+def write_many(path: Path, name: str, barrier) -> None:
+    """Append ten times, as one of several processes that start at once."""
+    barrier.wait(60)
     for number in range(10):
         SqliteWarehouse(path).append(TABLE, rows(f"{name}{number}", f"{name}{number}"))
 
@@ -73,16 +74,25 @@ class TestSqlite:
 def test_several_processes_append_at_once(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.sqlite"
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=write_many, args=(path, name)) for name in "abc"]
+    barrier = context.Barrier(6)
+    writers = [context.Process(target=write_many, args=(path, name, barrier)) for name in "abcdef"]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     counts = SqliteWarehouse(path).read(TABLE)["name"].value_counts()
-    assert len(counts) == 30 and (counts == 2).all()
+    assert len(counts) == 60 and (counts == 2).all()
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:
+    store = SqliteWarehouse(tmp_path / "warehouse.sqlite")
+    store.append(Table("things", {"name": "STRING"}), pd.DataFrame({"name": ["a"]}))
+    for use in (lambda: store.read(TABLE), lambda: store.append(TABLE, rows("b"))):
+        with pytest.raises(IntegrityError, match="was written by another version of rowmill: .*column"):
+            use()
 
 
 def test_another_file_is_named(tmp_path: Path) -> None:

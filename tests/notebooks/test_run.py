@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 from rowmill import jobs
 
@@ -106,6 +107,7 @@ def test_a_folder_is_a_service_of_its_own(first: dict[str, str], rowmill: Rowmil
     ("arguments", "words"),
     [
         pytest.param(["--source", "/no/such"], "The source '/no/such' is not a folder", id="missing-folder"),
+        pytest.param(["--source", "~nobody-of-this-name/x"], "The source '~nobody-of-this-name/x' cannot be looked at", id="no-home"),
         pytest.param(["--parameters", "trialz=3"], "No notebook has a parameter 'trialz=3'", id="unknown-parameter"),
         pytest.param(["--parameters", "trials=abc"], "Parameter trials must be of type int, such as 4; found 'abc'", id="ill-typed"),
         pytest.param(["--parameters", "goal='"], "No closing quotation", id="open-quote"),
@@ -118,6 +120,24 @@ def test_bad_input_is_one_sentence(rowmill: Rowmill, arguments: list[str], words
     done = rowmill("run", *arguments)
     assert done.returncode == 1 and words in done.stderr
     assert done.stderr.startswith("rowmill: ") and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_killed_kernel_is_one_sentence(clone: Clone, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rowmill", "run", "--parameters", "trials=1 minutes=1.0"]
+    with subprocess.Popen(command, cwd=clone[0], env=clone[1] | {"ROWMILL_STATE": str(tmp_path)}, stderr=subprocess.PIPE, text=True) as run:
+        deadline = time.monotonic() + 60
+        while not (kernels := [c for c in psutil.Process(run.pid).children() if "ipykernel_launcher" in " ".join(c.cmdline())]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        kernels[0].kill()
+        told = run.communicate(timeout=60)[1]
+    assert run.returncode == 1 and told.startswith("rowmill: Notebook 01_ingest's kernel died") and len(told.strip().splitlines()) == 1
+
+
+def test_a_state_folder_that_cannot_be_written_is_one_sentence(rowmill: Rowmill, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = rowmill("run", ROWMILL_STATE=str(tmp_path / "file"))
+    assert done.returncode == 1 and "cannot be used: Not a directory" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_second_run_at_once_is_refused(rowmill: Rowmill, clone: Clone) -> None:

@@ -18,6 +18,7 @@ def test_defaults_are_filled_in() -> None:
     ("entry", "words"),
     [
         pytest.param({"colour": {"type": "int", "min": 1, "max": 2}}, "'colour', which this network does not have", id="unknown-name"),
+        pytest.param({"units": 3}, "'units' must be a range such as .*; found 3", id="no-range"),
         pytest.param({"units": {"type": "text"}}, "must be int, float, choice or bool; found 'text'", id="unknown-type"),
         pytest.param({"units": {"type": "int", "min": 9, "max": 3}}, "needs min <= default <= max", id="min-above-max"),
         pytest.param({"units": {"type": "int", "min": 1, "max": 3, "default": 4}}, "needs min <= default <= max", id="default-outside"),

@@ -84,7 +84,7 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVe
     for same in known:
         if same.fingerprint == fingerprint:
             # Corrections of labels stay when the source that they correct has not changed.
-            return [heir for heir in known if heir.ingest_ids[: len(same.ingest_ids)] == same.ingest_ids][-1]
+            return _renew(warehouse, [heir for heir in known if heir.ingest_ids[: len(same.ingest_ids)] == same.ingest_ids][-1])
     version = DatasetVersion(
         version=fingerprint[:12],
         service=service,
@@ -158,9 +158,14 @@ def difference(warehouse: Warehouse, old: DatasetVersion, new: DatasetVersion) -
 
 
 def versions(warehouse: Warehouse, service: str = "") -> list[DatasetVersion]:
-    """Return the data set versions of a service (of all when empty), oldest first."""
+    """Return the data set versions of a service (of all when empty), the one that was ingested last, or again, at the end."""
     rows = warehouse.read(TABLES[DatasetVersion], {"service": service} if service else None)
-    return [from_row(DatasetVersion, row) for row in rows.to_dict("records")]
+    known: dict[tuple[str, ...], DatasetVersion] = {}
+    for row in rows.to_dict("records"):
+        version = from_row(DatasetVersion, row)
+        known.pop(version.ingest_ids, None)
+        known[version.ingest_ids] = version
+    return list(known.values())
 
 
 def find(warehouse: Warehouse, service: str = "", version: str = "") -> DatasetVersion:
@@ -218,6 +223,13 @@ def _rows_of(warehouse: Warehouse, version: DatasetVersion, columns: Sequence[st
 def _store(warehouse: Warehouse, rows: pd.DataFrame, version: DatasetVersion) -> DatasetVersion:
     warehouse.append(EXAMPLES, rows)
     warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
+    return version
+
+
+def _renew(warehouse: Warehouse, version: DatasetVersion) -> DatasetVersion:
+    """Make a version that is there already the newest one again."""
+    if find(warehouse) != version:
+        warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
     return version
 
 

@@ -47,6 +47,15 @@ def load(source: str) -> Source:
     return _load_digits() if source in ("", DIGITS) else _load_idx_folder(_folder(source))
 
 
+def locate(source: str) -> str:
+    """Return the source as it can be given from any folder.
+
+    Raises:
+        SourceError: The folder is missing.
+    """
+    return DIGITS if source in ("", DIGITS) else str(_folder(source).resolve())
+
+
 def service_name(source: str) -> str:
     """Return the service that a source's examples belong to when nothing else is said.
 
@@ -68,8 +77,14 @@ def _load_digits() -> Source:
 
 
 def _folder(source: str) -> Path:
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    try:
+        folder = Path(source).expanduser()
+        there = folder.is_dir()
+    except (OSError, RuntimeError) as error:
+        raise SourceError(
+            f"The source {source!r} cannot be looked at: {error}", step="look at its rights, or give another folder"
+        ) from error
+    if not there:
         raise SourceError(
             f"The source {source!r} is not a folder", step="give a folder with IDX files, or leave SOURCE out for the bundled digits"
         )

@@ -2,13 +2,14 @@
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rowmill.errors import BusyError, NotFoundError, SourceError
+from rowmill.errors import BusyError, IntegrityError, NotFoundError, SourceError
 from rowmill.tables import Table
 
 _TYPES = {"STRING": "TEXT", "JSON": "TEXT", "TIMESTAMP": "TEXT", "INT64": "INTEGER", "FLOAT64": "REAL", "BYTES": "BLOB"}
@@ -51,11 +52,16 @@ class SqliteWarehouse:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
+                _use_wal(connection)
                 connection.execute(f"BEGIN {mode}")
                 yield connection
                 connection.execute("COMMIT")
             except sqlite3.OperationalError as error:
+                if "column" in str(error):
+                    raise IntegrityError(
+                        f"The warehouse {self.path} was written by another version of rowmill: {error}",
+                        step="move the file away and ingest anew",
+                    ) from error
                 raise BusyError(
                     f"The warehouse {self.path} cannot be used: {error}", step="look at its folder's rights and free space, then try again"
                 ) from error
@@ -63,6 +69,18 @@ class SqliteWarehouse:
                 raise SourceError(
                     f"The file {self.path} is no SQLite database: {error}", step="move it away, or restore it from a copy"
                 ) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL, whose readers never wait; SQLite itself does not wait for another who switches at this moment."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _create(table: Table) -> str:

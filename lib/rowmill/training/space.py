@@ -58,10 +58,15 @@ def check(space: Mapping[str, Mapping[str, Any]], known: tuple[str, ...]) -> dic
     unknown = sorted(set(space) - set(known))
     if unknown:
         raise ParameterError(f"The space names {unknown[0]!r}, which this network does not have", step=f"use some of {', '.join(known)}")
-    return {name: _checked(name, dict(entry)) for name, entry in space.items()}
+    return {name: _checked(name, entry) for name, entry in space.items()}
 
 
-def _checked(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _checked(name: str, entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise ParameterError(
+            f"{name!r} must be a range such as {{'type': 'int', 'min': 1, 'max': 3}}", found=repr(entry), step="mend the space"
+        )
+    entry = dict(entry)
     kind = entry.get("type")
     if kind not in _KEYS:
         raise ParameterError(f"The type of {name!r} must be int, float, choice or bool", found=repr(kind), step="mend the space")
