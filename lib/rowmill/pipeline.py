@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from rowmill import jobs
@@ -83,7 +82,7 @@ def step(settings: Settings, name: str, folder: Path, values: Mapping[str, Any])
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename in _ERRORS else f"{error.ename}: {error.evalue}"
         raise NotebookError(f"Notebook {name} stopped: {cause.strip().rstrip('.')}", step=f"the executed copy is {output}") from error
-    except DeadKernelError as error:
+    except RuntimeError as error:
         raise NotebookError(f"Notebook {name}'s kernel died, perhaps for lack of memory", step=f"read {folder / 'kernel.log'}") from error
     handed: dict[str, Any] = json.loads(result.read_text("utf-8"))
     return handed

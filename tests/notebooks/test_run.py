@@ -65,6 +65,27 @@ def test_executed_copies_are_kept(first: dict[str, str], clone: Clone) -> None:
     assert json.loads((run / "03_validate.json").read_text())["sentence"] == first["Verdict"]
 
 
+def readme_lines(start: str) -> list[str]:
+    """Return the README's command lines that start so."""
+    return [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(start)]
+
+
+def test_the_readmes_curl_line_works(first: dict[str, str], clone: Clone) -> None:
+    (line,) = readme_lines("curl ")
+    command = line.replace(":8501", f":{clone[1]['ROWMILL_TARGET_PORT']}")
+    answer = json.loads(subprocess.run(command, shell=True, cwd=clone[0], capture_output=True, check=True).stdout)
+    assert answer["deployedModelId"] == first["Model"]
+
+
+def test_the_readmes_papermill_lines_work(first: dict[str, str], clone: Clone) -> None:
+    lines = readme_lines(".venv/bin/papermill")
+    assert lines and first
+    for line in lines:
+        command = line.replace(".venv/bin/papermill", f"{sys.executable} -m papermill")
+        done = subprocess.run(command, shell=True, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_second_run_judges_against_what_serves(first: dict[str, str], rowmill: Rowmill) -> None:
     done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=2.0 seed=12 network=mlp space={}")
     second = facts(done.stdout)
@@ -124,7 +145,10 @@ def test_bad_input_is_one_sentence(rowmill: Rowmill, arguments: list[str], words
 
 def test_a_killed_kernel_is_one_sentence(clone: Clone, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rowmill", "run", "--parameters", "trials=1 minutes=1.0"]
-    with subprocess.Popen(command, cwd=clone[0], env=clone[1] | {"ROWMILL_STATE": str(tmp_path)}, stderr=subprocess.PIPE, text=True) as run:
+    ports = {"ROWMILL_TARGET_PORT": str(jobs.free_port()), "ROWMILL_DASHBOARD_PORT": str(jobs.free_port())}
+    with subprocess.Popen(
+        command, cwd=clone[0], env=clone[1] | ports | {"ROWMILL_STATE": str(tmp_path)}, stderr=subprocess.PIPE, text=True
+    ) as run:
         deadline = time.monotonic() + 60
         while not (kernels := [c for c in psutil.Process(run.pid).children() if "ipykernel_launcher" in " ".join(c.cmdline())]):
             assert time.monotonic() < deadline
@@ -154,27 +178,6 @@ def test_a_port_in_use_is_refused_before_anything_runs(rowmill: Rowmill, tmp_pat
         done = rowmill("run", **ports | {"ROWMILL_STATE": str(tmp_path), variable: str(taken.getsockname()[1])})
     assert done.returncode == 1 and "is in use by another program" in done.stderr and words in done.stderr
     assert not (tmp_path / "runs").exists() and time.monotonic() - started < 60
-
-
-def readme_lines(start: str) -> list[str]:
-    """Return the README's command lines that start so."""
-    return [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(start)]
-
-
-def test_the_readmes_curl_line_works(first: dict[str, str], clone: Clone) -> None:
-    (line,) = readme_lines("curl ")
-    command = line.replace(":8501", f":{clone[1]['ROWMILL_TARGET_PORT']}")
-    answer = json.loads(subprocess.run(command, shell=True, cwd=clone[0], capture_output=True, check=True).stdout)
-    assert answer["deployedModelId"] == first["Model"]
-
-
-def test_the_readmes_papermill_lines_work(first: dict[str, str], clone: Clone) -> None:
-    lines = readme_lines(".venv/bin/papermill")
-    assert lines and first
-    for line in lines:
-        command = line.replace(".venv/bin/papermill", f"{sys.executable} -m papermill")
-        done = subprocess.run(command, shell=True, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_silent_endpoint_ends_in_cannot_tell(first: dict[str, str], rowmill: Rowmill, clone: Clone) -> None:
