@@ -1,6 +1,5 @@
-"""Starts bqemulator with its repairs: `launch.py PORT [--without REPAIR ...]`; the Storage API listens one port further."""
+"""Starts bqemulator with its repairs: `launch.py PORT`; the Storage API listens one port further."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -12,20 +11,16 @@ os.environ.update(dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTT
 
 def main() -> None:
     """Mend and serve until killed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--without", nargs="*", default=[])
-    given = parser.parse_args()
-
+    port = int(sys.argv[1])
     from bqemulator import server  # pylint: disable=import-outside-toplevel
     from bqemulator.config import LogLevel, Settings  # pylint: disable=import-outside-toplevel
 
     from tests.emulator import repairs  # pylint: disable=import-outside-toplevel
 
     for repair in repairs.ALL:
-        if repair.__name__ not in given.without:
+        if repair.__name__ != os.environ.get("EMULATOR_WITHOUT"):
             repair()
-    server.run_forever(Settings(rest_port=given.port, grpc_port=given.port + 1, log_level=LogLevel.ERROR))
+    server.run_forever(Settings(rest_port=port, grpc_port=port + 1, log_level=LogLevel.ERROR))
 
 
 if __name__ == "__main__":

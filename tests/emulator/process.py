@@ -35,10 +35,10 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def running(log: Path, *without: str) -> Iterator[Emulator]:
-    """Start an emulator on free ports, without some of its repairs; stop it in the end."""
+def running(log: Path) -> Iterator[Emulator]:
+    """Start an emulator on free ports, and stop it in the end."""
     port = free_pair()
-    command = [sys.executable, str(Path(__file__).with_name("launch.py")), str(port), "--without", *without]
+    command = [sys.executable, str(Path(__file__).with_name("launch.py")), str(port)]
     with log.open("wb") as written, subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, cwd=log.parent) as process:
         emulator = Emulator(f"http://127.0.0.1:{port}", process, log)
         try:

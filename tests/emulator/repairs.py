@@ -1,7 +1,7 @@
 """What bqemulator 1.4.0 does otherwise than BigQuery and real pandas-gbq meets, each mended by one function.
 
-Each name in `ALL` has its test in `test_repairs.py`. To see which are still needed by a newer emulator, start it without one:
-`launch.py PORT --without NAME`.
+Each name in `ALL` has its test in `test_repairs.py`. To see whether a newer emulator still needs one, leave it out:
+`EMULATOR_WITHOUT=NAME pytest tests/emulator`.
 """
 
 import re

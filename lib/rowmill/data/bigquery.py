@@ -143,6 +143,7 @@ class BigqueryWarehouse:
             blank.time_partitioning = bigquery.TimePartitioning(field=day)
             blank.clustering_fields = together
         self._client.create_table(blank, exists_ok=True, **_PATIENCE)
+        self._known.add(table.name)
 
 
 class _EmulatorClient(bigquery.Client):

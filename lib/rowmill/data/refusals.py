@@ -101,9 +101,10 @@ def _missing(error: api.ClientError, table: str, location: str) -> RowmillError:
             f"There is no project {project!r} with BigQuery for {table}: {said}",
             step="set warehouse.project in rowmill.toml to one that `gcloud projects list` shows",
         )
-    if "location" in said.lower():
+    # Where a data set lies is asked before it is used: only one that is to be made can have no such place.
+    if "location" in said.lower() and isinstance(error, api.BadRequest):
         return SettingsError(
-            f"BigQuery does not find {table} in warehouse.location = {location!r}: {said}",
-            step="set warehouse.location in rowmill.toml to where the data set lies",
+            f"BigQuery cannot make {table} in warehouse.location = {location!r}: {said}",
+            step="set warehouse.location in rowmill.toml to 'EU', 'US' or a region such as 'europe-west4'",
         )
     return WarehouseError(f"BigQuery does not take this for {table}: {said}", step="look at the table in Google's console, then try again")
