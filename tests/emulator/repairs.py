@@ -18,7 +18,7 @@ from bqemulator.jobs import executor
 from bqemulator.storage.engine import DuckDBEngine
 from bqemulator.streaming import read_session
 
-KEPT_RESULTS = 8
+KEPT_RESULTS = 4
 MESSAGE_BYTES = 2 * 2**20
 
 
@@ -115,7 +115,7 @@ def failed_queries_fail() -> None:
 
 
 def wide_rows_in_small_messages() -> None:
-    """The Storage API sends 65,536 rows as one message, above what gRPC takes when rows are images."""
+    """The Storage API sends up to 65,536 rows as one message, above what gRPC takes when rows are images."""
     whole = read_session.get_stream_data
 
     def in_small_batches(session: str, stream: str) -> pa.Table | None:
