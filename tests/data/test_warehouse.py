@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import multiprocessing
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,16 @@ class Contract:
             assert part.keys == sorted(part.keys)
             assert np.array_equal(part.images, pixels[[int(key) for key in part.keys]])
         assert dataset.ingest(store, source) == version
+
+    def test_several_who_append_at_once_are_all_whole_and_unmixed(self, store: warehouse.Warehouse) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda name: store.append(TABLE, rows(*[name] * 50)), "abcdef"))
+        found = store.read(TABLE)
+        assert found["count"].tolist() == list(range(50)) * 6
+        assert (
+            sorted(found["name"][::50]) == list("abcdef")
+            and (found["name"].to_numpy().reshape(6, 50) == found["name"][::50].to_numpy()[:, None]).all()
+        )
 
     def test_an_ingest_that_was_killed_is_invisible(self, store: warehouse.Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
         before = dataset.ingest(store, sources.load(""))
