@@ -14,6 +14,8 @@ from rowmill.serving import release
 from rowmill.serving.release import Service
 from rowmill.settings import Settings
 
+from tests.emulator.process import Emulator, running
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -67,6 +69,21 @@ def good(service: Service) -> str:  # pylint: disable=redefined-outer-name
 def weak(service: Service) -> str:  # pylint: disable=redefined-outer-name
     """The id of the weak model."""
     return service.registry.models("digits")[0].model_id
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """BigQuery on this machine, for all tests of a session."""
+    with running(tmp_path_factory.mktemp("emulator") / "log") as started:
+        yield started
+
+
+@pytest.fixture
+def on_bigquery(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Settings:  # pylint: disable=redefined-outer-name
+    """Settings with an empty data set of their own on the emulator."""
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    return settings.load(ROOT)
 
 
 def digits_in(models: Registry) -> Dataset:

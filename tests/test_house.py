@@ -49,6 +49,8 @@ def test_only_settings_reads_the_environment() -> None:
         ("keras_tuner", {"search"}),
         ("keras", {"networks", "search"}),
         ("sqlite3", {"sqlite"}),
+        ("pandas_gbq", {"bigquery", "refusals"}),
+        ("google", {"bigquery", "refusals"}),
         ("papermill", {"pipeline"}),
         ("matplotlib", {"charts"}),
         ("ipywidgets", {"models"}),
@@ -63,10 +65,10 @@ def test_each_outside_world_has_its_rooms(package: str, rooms: set[str]) -> None
     ("module", "heavy"),
     [
         ("rowmill", "numpy|pandas|tensorflow|matplotlib"),
-        ("rowmill.pages.models", "tensorflow|keras|matplotlib|sklearn"),
-        ("rowmill.judging.validation", "tensorflow|keras|matplotlib"),
-        ("rowmill.serving.release", "tensorflow|keras|matplotlib|sklearn"),
-        ("rowmill.__main__", "tensorflow|keras|matplotlib|sklearn"),
+        ("rowmill.pages.models", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
+        ("rowmill.judging.validation", "tensorflow|keras|matplotlib|pandas_gbq"),
+        ("rowmill.serving.release", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
+        ("rowmill.__main__", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
     ],
 )
 def test_nobody_pays_for_what_they_do_not_use(module: str, heavy: str) -> None:

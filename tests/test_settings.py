@@ -1,5 +1,6 @@
 """Settings come from one file and the environment, and a wrong one is named."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 def test_the_committed_file_holds_every_default() -> None:
     found = settings.load(Path(__file__).parent)
     assert (found.warehouse_kind, found.target_port, found.service_name) == ("sqlite", 8501, "")
+    assert (found.warehouse_project, found.warehouse_dataset, found.warehouse_location) == ("", "rowmill", "EU")
+    assert tomllib.loads((found.root / settings.FILE).read_text()) == settings.DEFAULTS
+
+
+def test_bigquery_is_named_by_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
+    found = settings.load(write(tmp_path, "[warehouse]\nkind = 'bigquery'\nproject = 'my-project'\nlocation = 'europe-west4'\n"))
+    assert (found.warehouse_project, found.warehouse_dataset, found.warehouse_location) == ("my-project", "rowmill", "europe-west4")
+    assert found.warehouse_emulator == ""
 
 
 def test_found_from_inside_the_project(tmp_path: Path) -> None:
@@ -47,6 +57,16 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[target]\nport = 0\n", "target.port must be a port from 1 to 65535; found 0"),
         ("[target]\nport = true\n", "target.port must be a port"),
         ("[warehouse]\nkind = 'postgres'\n", "warehouse.kind must be 'sqlite' or 'bigquery'; found 'postgres'"),
+        (
+            "[warehouse]\nkind = 'bigquery'\n",
+            "warehouse.project cannot be used with warehouse.kind = 'bigquery'; found ''; give one such as 'my-project-1234'",
+        ),
+        ("[warehouse]\nkind = 'bigquery'\nproject = 'my project'\n", "warehouse.project cannot be used .* found 'my project'"),
+        ("[warehouse]\nkind = 'bigquery'\nproject = 'my-project'\ndataset = 'a-b'\n", "warehouse.dataset cannot be used .* found 'a-b'"),
+        (
+            "[warehouse]\nkind = 'bigquery'\nproject = 'my-project'\nlocation = ''\n",
+            "warehouse.location cannot be used .* found ''; give one such as 'EU'",
+        ),
         ("[service]\nname = 3\n", "service.name must be text; found 3"),
         ("[service\n", "is no TOML"),
     ],

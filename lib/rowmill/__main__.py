@@ -16,14 +16,7 @@ from rowmill.settings import Settings
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    parser = argparse.ArgumentParser(prog="rowmill")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run all notebooks, serve the better model, show the dashboard")
-    run.add_argument("--source", default="")
-    run.add_argument("--parameters", default="")
-    commands.add_parser("stop", help="stop all that `run` left running")
-    commands.add_parser("lab", help="open JupyterLab on the notebooks")
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     try:
         settings = project.load()
         if chosen.command == "run":
@@ -45,6 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rowmill: stopped by hand; what served keeps serving.", file=sys.stderr)
         return 130
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rowmill")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run all notebooks, serve the better model, show the dashboard")
+    run.add_argument("--source", default="")
+    run.add_argument("--parameters", default="")
+    commands.add_parser("stop", help="stop all that `run` left running")
+    commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    return parser
 
 
 def _run(settings: Settings, source: str, parameters: str) -> None:

@@ -31,6 +31,10 @@ class SourceError(RowmillError):
     """A source of examples is missing, broken or contradicts itself."""
 
 
+class WarehouseError(RowmillError):
+    """The warehouse refuses, or cannot be reached."""
+
+
 class NotFoundError(RowmillError):
     """An id is not on record; the sentence lists its neighbours."""
 

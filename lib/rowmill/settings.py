@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ class Settings:
         state: The folder of everything written locally.
         service_name: The service of every run; empty for the source's name.
         warehouse_kind: `sqlite` or `bigquery`.
+        warehouse_project, warehouse_dataset, warehouse_location: The Google Cloud project that pays and holds the
+            data set, the data set's name, and where it lies, such as `EU` or `europe-west4`; for `bigquery` only.
+        warehouse_emulator: Address of an emulator in BigQuery's place, with its scheme; by Google's own variable
+            `BIGQUERY_EMULATOR_HOST` alone, for their client reads that too. Empty for Google.
         artefacts_root: The folder of registered model files.
         target_kind: `local`.
         target_port: Port on 127.0.0.1 of the first service; each further service takes the next.
@@ -33,6 +38,10 @@ class Settings:
     state: Path
     service_name: str
     warehouse_kind: str
+    warehouse_project: str
+    warehouse_dataset: str
+    warehouse_location: str
+    warehouse_emulator: str
     artefacts_root: Path
     target_kind: str
     target_port: int
@@ -41,7 +50,7 @@ class Settings:
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "service": {"name": ""},
-    "warehouse": {"kind": "sqlite"},
+    "warehouse": {"kind": "sqlite", "project": "", "dataset": "rowmill", "location": "EU"},
     "artefacts": {"root": ".rowmill/artefacts"},
     "target": {"kind": "local", "port": 8501},
     "dashboard": {"port": 8866},
@@ -64,7 +73,8 @@ def load(folder: Path | None = None) -> Settings:
         root=root,
         state=state,
         service_name=values["service"]["name"],
-        warehouse_kind=values["warehouse"]["kind"],
+        **{f"warehouse_{key}": value for key, value in values["warehouse"].items()},
+        warehouse_emulator=os.environ.get("BIGQUERY_EMULATOR_HOST", ""),
         artefacts_root=state.joinpath(*artefacts.parts[1:]) if moved else root / artefacts,
         target_kind=values["target"]["kind"],
         target_port=values["target"]["port"],
@@ -113,7 +123,24 @@ def _merge(written: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
         for key, default in defaults.items():
             value: Any = environ.get(f"ROWMILL_{section}_{key}".upper(), written.get(section, {}).get(key, default))
             merged[section][key] = _checked(section, key, value, default)
+    _check_warehouse(**merged["warehouse"])
     return merged
+
+
+def _check_warehouse(kind: str, project: str, dataset: str, location: str) -> None:
+    if kind != "bigquery":
+        return
+    for key, value, pattern, example in (
+        ("project", project, r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "'my-project-1234', as `gcloud projects list` shows it"),
+        ("dataset", dataset, r"[A-Za-z0-9_]{1,1024}", "'rowmill': letters, digits and underscores"),
+        ("location", location, r"[A-Za-z]+(-[a-z]+[0-9]+)?", "'EU', 'US' or a region such as 'europe-west4'"),
+    ):
+        if not re.fullmatch(pattern, value):
+            raise SettingsError(
+                f"Setting warehouse.{key} cannot be used with warehouse.kind = 'bigquery'",
+                found=repr(value),
+                step=f"give one such as {example} in {FILE}",
+            )
 
 
 def _checked(section: str, key: str, value: Any, default: Any) -> Any:

@@ -1,6 +1,7 @@
 """A clone of what a run needs, with ports of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,11 @@ PARTS = ("notebooks", "dashboards", "cloud_function", "rowmill.toml")
 SMALL = "trials=1 epochs=12 minutes=2.0 seed=11"
 
 Rowmill = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def facts(output: str) -> dict[str, str]:
+    """Return the facts at the end of a run's output."""
+    return dict(re.findall(r"^(Model|Verdict|Function|Dashboard|Try|Stop): (.+)$", output, re.MULTILINE))
 
 
 def make_clone(folder: Path) -> dict[str, str]:

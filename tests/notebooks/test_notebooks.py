@@ -53,6 +53,8 @@ def nbval(path: Path, clone: Clone) -> None:
         "-q",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:bqemulator",
         str(path),
     ]
     done = subprocess.run(command, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)

@@ -17,14 +17,9 @@ from rowmill import jobs
 
 from tests.conftest import ROOT
 from tests.data.test_sources import write_folder
-from tests.notebooks.conftest import SMALL, Rowmill
+from tests.notebooks.conftest import SMALL, Rowmill, facts
 
 Clone = tuple[Path, dict[str, str]]
-
-
-def facts(output: str) -> dict[str, str]:
-    """Return the facts at the end of a run's output."""
-    return dict(re.findall(r"^(Model|Verdict|Function|Dashboard|Try|Stop): (.+)$", output, re.MULTILINE))
 
 
 @pytest.fixture(name="first", scope="module")

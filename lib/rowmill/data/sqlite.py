@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from rowmill.errors import BusyError, IntegrityError, NotFoundError, SourceError
+from rowmill.data.rows import as_kinds, check_columns, checked_values, wanted_columns
+from rowmill.errors import BusyError, IntegrityError, SourceError
 from rowmill.tables import Table
 
 _TYPES = {"STRING": "TEXT", "JSON": "TEXT", "TIMESTAMP": "TEXT", "INT64": "INTEGER", "FLOAT64": "REAL", "BYTES": "BLOB"}
-_PYTHON = {"STRING": str, "JSON": str, "INT64": int, "FLOAT64": float, "BYTES": bytes}
 _BUSY_SECONDS = 60.0
 
 
@@ -25,7 +25,8 @@ class SqliteWarehouse:
 
     def append(self, table: Table, rows: pd.DataFrame) -> None:
         """Add rows in one transaction; see `Warehouse.append`."""
-        values = [_encode(table, column, rows) for column in table.columns] if _columns_match(table, rows) else []
+        check_columns(table, rows)
+        values = [_encode(table, column, rows) for column in table.columns]
         names = ", ".join(table.columns)
         marks = ", ".join("?" for _ in table.columns)
         # Immediate: a writer waits for its turn at the start, and never fails half-way.
@@ -35,17 +36,13 @@ class SqliteWarehouse:
 
     def read(self, table: Table, where: Mapping[str, Any] | None = None, columns: Sequence[str] = ()) -> pd.DataFrame:
         """Return the matching rows; see `Warehouse.read`."""
-        wanted = list(columns or table.columns)
-        for name in (*wanted, *(where or {})):
-            if name not in table.columns:
-                raise NotFoundError(f"Table {table.name} has no column {name!r}", step=f"use one of {', '.join(table.columns)}")
+        wanted = wanted_columns(table, where, columns)
         condition = " AND ".join(f"{name} = ?" for name in where or {}) or "1"
         query = f"SELECT {', '.join(wanted)} FROM {table.name} WHERE {condition} ORDER BY rowid"
         with self._transaction("DEFERRED") as connection:
             there = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [table.name]).fetchone()
             found = connection.execute(query, list((where or {}).values())).fetchall() if there else []
-        frame = pd.DataFrame(found, columns=wanted, dtype=object)
-        return frame.assign(**{name: _decode(frame[name], table.columns[name]) for name in wanted})
+        return as_kinds(table, pd.DataFrame(found, columns=wanted, dtype=object))
 
     @contextlib.contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
@@ -88,35 +85,6 @@ def _create(table: Table) -> str:
     return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
 
 
-def _columns_match(table: Table, rows: pd.DataFrame) -> bool:
-    differing = set(rows.columns) ^ set(table.columns)
-    if differing:
-        raise SourceError(
-            f"Rows for table {table.name} do not have its columns",
-            found=f"a difference in {', '.join(sorted(map(str, differing)))}",
-            step=f"give exactly {', '.join(table.columns)}",
-        )
-    return True
-
-
 def _encode(table: Table, column: str, rows: pd.DataFrame) -> list[Any]:
-    kind = table.columns[column]
-    if kind == "TIMESTAMP":
-        return [moment.isoformat() for moment in pd.to_datetime(rows[column], utc=True)]
-    values = rows[column].tolist()
-    for value in values:
-        if not isinstance(value, _PYTHON[kind]):
-            raise SourceError(f"Column {column} of table {table.name} holds {kind} values", found=f"{value!r}", step="convert it first")
-    return values
-
-
-def _decode(values: pd.Series, kind: str) -> pd.Series:
-    if kind == "TIMESTAMP":
-        return pd.to_datetime(values, utc=True, format="ISO8601")
-    match kind:
-        case "INT64":
-            return values.astype("int64")
-        case "FLOAT64":
-            return values.astype("float64")
-        case _:
-            return values
+    values = checked_values(table, column, rows)
+    return [moment.isoformat() for moment in values] if table.columns[column] == "TIMESTAMP" else values

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import pandas as pd
 
 from rowmill.data.sqlite import SqliteWarehouse
-from rowmill.errors import SettingsError
 from rowmill.settings import Settings
 from rowmill.tables import Table
 
@@ -23,6 +22,7 @@ class Warehouse(Protocol):
 
         Raises:
             SourceError: A column is missing, unknown, or holds a value of another kind.
+            WarehouseError: The warehouse refuses, or cannot be reached.
         """
 
     def read(self, table: Table, where: Mapping[str, Any] | None = None, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -32,17 +32,19 @@ class Warehouse(Protocol):
             table: The table.
             where: Column name to the value it must equal.
             columns: The columns wanted; all when empty.
+
+        Raises:
+            NotFoundError: The table has no such column.
+            WarehouseError: The warehouse refuses, or cannot be reached; never an empty frame.
         """
 
 
 def connect(settings: Settings) -> Warehouse:
-    """Open the project's warehouse.
-
-    Raises:
-        SettingsError: The warehouse's kind cannot be used in this version.
-    """
+    """Open the project's warehouse; nothing is asked of it yet."""
     if settings.warehouse_kind == "bigquery":
-        raise SettingsError(
-            "Setting warehouse.kind = 'bigquery' cannot be used in this version of rowmill", step="set it to 'sqlite' in rowmill.toml"
-        )
+        # Imported when used: pandas-gbq and Google's client take two seconds.
+        from rowmill.data.bigquery import BigqueryWarehouse  # pylint: disable=import-outside-toplevel
+
+        place = (settings.warehouse_project, settings.warehouse_dataset, settings.warehouse_location)
+        return BigqueryWarehouse(*place, emulator=settings.warehouse_emulator)
     return SqliteWarehouse(settings.state / "warehouse.sqlite")
