@@ -98,7 +98,7 @@ def test_no_version_yet_says_what_to_do(store: warehouse.Warehouse) -> None:
 
 def test_a_label_missing_in_a_split_is_named(store: warehouse.Warehouse) -> None:
     source = sources.load("digits")
-    with pytest.raises(SourceError, match="found no 99 in the"):
+    with pytest.raises(SourceError, match="too few examples of 1 of its 11 labels; found 1 of '99' in the train split"):
         dataset.ingest(store, dataclasses.replace(source, labels=["99", *source.labels[1:]]))
 
 

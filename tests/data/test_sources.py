@@ -19,10 +19,10 @@ def idx(values: np.ndarray, magic: int | None = None) -> bytes:
 
 
 def write_folder(folder: Path, zipped: bool = False) -> Path:
-    """Write a small folder of IDX files: 5x4 pixels, labels 0 to 2."""
+    """Write a small folder of IDX files: 5x4 pixels, labels 0 to 2, no two images the same."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, rows in PARTS.items():
-        images = np.arange(rows * 20).reshape(rows, 5, 4) % 256
+        images = (np.arange(rows * 20).reshape(rows, 5, 4) + (part == "t10k")) % 256
         for stem, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", np.arange(rows) % 3)):
             (folder / f"{stem}.gz" if zipped else folder / stem).write_bytes(gzip.compress(idx(values)) if zipped else idx(values))
     return folder
@@ -33,7 +33,7 @@ def test_reads_idx_folders(tmp_path: Path, zipped: bool) -> None:
     source = sources.load(str(write_folder(tmp_path / "My Digits", zipped)))
     assert source.name == "my-digits"
     assert source.images.shape == (42, 5, 4, 1) and source.images.dtype == np.uint8
-    assert source.images[31, 0, 3, 0] == 23
+    assert source.images[31, 0, 3, 0] == 24
     assert source.labels[:4] == ["0", "1", "2", "0"]
     assert source.keys[30] == "t10k/00000" and source.declared_holdout.tolist() == [False] * 30 + [True] * 12
 
@@ -97,7 +97,7 @@ def test_names_what_is_broken(tmp_path: Path, damage, words: list[str]) -> None:
 
 
 def test_missing_folder_is_named() -> None:
-    with pytest.raises(SourceError, match="'/no/such' is not a folder"):
+    with pytest.raises(SourceError, match="'/no/such' is not a folder or a file"):
         sources.load("/no/such")
 
 

@@ -1,7 +1,6 @@
 """Rows become arrays: the splits, the versions, the fingerprint."""
 
 import hashlib
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rowmill.data.sources import Source
+from rowmill.data import contract
+from rowmill.data.contract import HOLDOUT, TRAIN, VALIDATION, Report
+from rowmill.data.reading import Source
 from rowmill.data.warehouse import Warehouse
-from rowmill.errors import NotFoundError, SourceError
+from rowmill.errors import NotFoundError
 from rowmill.records import EXAMPLES, TABLES, DatasetVersion, check_service, from_row, now, to_row
-
-TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
 
 
 @dataclass(frozen=True)
@@ -59,24 +58,40 @@ def assign_splits(keys: Sequence[str], declared_holdout: npt.NDArray[np.bool_]) 
     return splits
 
 
-def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVersion:
+def examine(source: Source, repeats: float = 0.0) -> Report:
+    """Hold a source's examples against the contract, and store nothing.
+
+    Args:
+        source: The examples.
+        repeats: The share of examples, 0 to 1, whose pixels may be in another split, too, or have another label elsewhere.
+
+    Raises:
+        SourceError: The examples cannot train and judge a classifier.
+        ParameterError: `repeats` is no share.
+    """
+    return _checked(source, repeats)[1]
+
+
+def ingest(warehouse: Warehouse, source: Source, service: str = "", repeats: float = 0.0) -> DatasetVersion:
     """Store a source's examples as a data set version; unchanged examples are the version that is there already.
 
-    The version's row is written last: an ingest that is cut off leaves nothing that a reader sees.
+    They are examined first, and read back before the version's row is written, which is last: an ingest that is cut off or
+    changed on its way leaves nothing that a reader sees.
 
     Args:
         warehouse: Where to.
         source: The examples.
         service: Whose examples they are; the source's name when empty.
+        repeats: As in `examine`.
 
     Raises:
         SourceError: The examples cannot train and judge a classifier.
-        ParameterError: No service can have this name.
+        ParameterError: No service can have this name, or `repeats` is no share.
+        IntegrityError: The warehouse does not hold what it was sent.
     """
     service = check_service(service or source.name)
-    rows = _rows(source)
-    _check(rows, source)
-    fingerprint = _fingerprint(rows)
+    rows, _ = _checked(source, repeats)
+    fingerprint = contract.fingerprint(rows)
     for known in versions(warehouse, service):
         if known.fingerprint == fingerprint:
             return known
@@ -91,6 +106,7 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVe
         counts={split: int((rows["split"] == split).sum()) for split in (TRAIN, VALIDATION, HOLDOUT)},
     )
     warehouse.append(EXAMPLES, rows)
+    contract.check_stored(rows, _stored(warehouse, version))
     warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
     return version
 
@@ -123,6 +139,13 @@ def find(warehouse: Warehouse, service: str = "", version: str = "") -> DatasetV
 def load(warehouse: Warehouse, version: DatasetVersion) -> Dataset:
     """Return the train and validation splits of a version; the holdout stays where it is."""
     return Dataset(version, _load_split(warehouse, version, TRAIN), _load_split(warehouse, version, VALIDATION))
+
+
+def label_counts(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
+    """Return the rows per label (index, in the version's order) and split (columns train, validation, holdout), without reading pixels."""
+    rows = warehouse.read(EXAMPLES, {"ingest_id": version.ingest_id}, ("label", "split"))
+    counts = contract.summary(rows).unstack("split", fill_value=0)
+    return counts.reindex(index=list(version.labels), columns=[TRAIN, VALIDATION, HOLDOUT], fill_value=0)
 
 
 def load_holdout(warehouse: Warehouse, version: DatasetVersion) -> Examples:
@@ -163,26 +186,20 @@ def _rows(source: Source) -> pd.DataFrame:
     )
 
 
-def _check(rows: pd.DataFrame, source: Source) -> None:
-    doubled = rows["example_id"][rows["example_id"].duplicated()]
-    if len(doubled):
-        raise SourceError(
-            f"Keys in {source.origin} must be unique",
-            found=f"{len(doubled)} repeated, first {doubled.iloc[0]!r}",
-            step="give each example its own key",
-        )
-    per_split = rows.groupby("split")["label"].unique()
+def _checked(source: Source, repeats: float) -> tuple[pd.DataFrame, Report]:
+    contract.check_source(source)
+    rows = _rows(source)
+    return rows, contract.check_rows(rows, source, repeats)
+
+
+def _stored(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
+    """Return an ingest's rows as they are stored, without pixels, their SHA-256 computed anew; one split in memory at a time."""
+    parts = []
     for split in (TRAIN, VALIDATION, HOLDOUT):
-        missing = set(rows["label"]) - set(per_split.get(split, ()))
-        if missing or rows["label"].nunique() < 2:
-            lacking = f"no {', '.join(sorted(missing))} in the {split} split" if missing else "one label only"
-            raise SourceError(f"{source.origin} needs at least two labels, each in all splits", found=lacking, step="add examples of it")
-
-
-def _fingerprint(rows: pd.DataFrame) -> str:
-    ordered = rows.sort_values("example_id")
-    lines = ordered[["example_id", "label", "split", "sha256"]].to_numpy().tolist()
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+        where = {"ingest_id": version.ingest_id, "split": split}
+        rows = warehouse.read(EXAMPLES, where, ("example_id", "label", "split", "image"))
+        parts.append(rows.assign(sha256=[hashlib.sha256(image).hexdigest() for image in rows["image"]]).drop(columns="image"))
+    return pd.concat(parts)
 
 
 def _label_order(label: str) -> tuple[int, str]:
