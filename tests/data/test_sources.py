@@ -53,6 +53,12 @@ def cut_values(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def add_values(folder: Path) -> None:
+    path = folder / "t10k-images-idx3-ubyte"
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(path.read_bytes() + bytes(10**6)))
+    path.unlink()
+
+
 def cut_header(folder: Path) -> None:
     path = folder / "t10k-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:6])
@@ -81,6 +87,7 @@ def change_size(folder: Path) -> None:
     [
         pytest.param(break_magic, ["train-images-idx3-ubyte", "magic number must be 0x00000803", "found 0x00000d03"], id="wrong-magic"),
         pytest.param(cut_values, ["t10k-images-idx3-ubyte", "240 bytes", "found 239"], id="cut-short"),
+        pytest.param(add_values, ["t10k-images-idx3-ubyte.gz", "240 bytes", "found more than 240"], id="too-long"),
         pytest.param(cut_header, ["t10k-labels-idx1-ubyte", "inside its header"], id="cut-header"),
         pytest.param(drop_label, ["30 images and 29 labels"], id="counts-differ"),
         pytest.param(remove_file, ["There is no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz"], id="missing-file"),
