@@ -23,6 +23,7 @@ def test_a_profile_shows_counts_samples_and_means(channels: int) -> None:
     chart = charts.profile(*data_of(images, [0] * 10 + [1] * 2, ("ant", "bee")))
     bars, sheet, mean = chart.axes
     assert [text.get_text() for text in bars.texts] == ["17", "9"]
+    assert [(bar.get_x(), bar.get_width()) for bar in bars.patches] == [(0, 10), (0, 2), (10, 3), (2, 3), (13, 4), (5, 4)]
     assert [text.get_text() for text in bars.get_yticklabels()] == ["ant", "bee"]
     assert [text.get_text() for text in bars.get_legend().get_texts()] == ["train", "validation", "holdout"]
     shown = np.asarray(sheet.images[0].get_array()).reshape(10, 8 * 7, channels)

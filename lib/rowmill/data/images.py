@@ -21,7 +21,7 @@ def decode(data: bytes, name: str, reading: Reading) -> npt.NDArray[np.uint8]:
     Args:
         data: The bytes of a PNG or JPEG file.
         name: Its file or key, for errors.
-        reading: Its size (resized by area with a bilinear filter; the ratio of its sides is not kept) and colour.
+        reading: Its size (resized by an antialiased bilinear filter; the ratio of its sides is not kept) and colour.
 
     Returns:
         uint8, (height, width, channels).
@@ -33,10 +33,9 @@ def decode(data: bytes, name: str, reading: Reading) -> npt.NDArray[np.uint8]:
         raise SourceError(f"{name} is empty", found="0 bytes", step="take the image out, or get it anew")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # such as odd EXIF data, which says nothing of the pixels
+            warnings.simplefilter("ignore")  # such as of odd EXIF data; what Pillow warns of as a bomb is over our own limit
             return _pixels(Image.open(io.BytesIO(data), formats=("PNG", "JPEG")), name, reading)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise SourceError(f"{name} unpacks to more than {MAX_PIXELS:,} pixels: {error}", step="take the image out") from error
     except UnidentifiedImageError as error:
         raise SourceError(
