@@ -54,6 +54,7 @@ def test_only_settings_reads_the_environment() -> None:
         ("papermill", {"pipeline"}),
         ("matplotlib", {"charts"}),
         ("ipywidgets", {"models"}),
+        ("PIL", {"images"}),
     ],
 )
 def test_each_outside_world_has_its_rooms(package: str, rooms: set[str]) -> None:

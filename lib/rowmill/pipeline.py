@@ -35,7 +35,7 @@ def run(settings: Settings, source: str = "", parameters: str = "") -> dict[str,
 
     Args:
         settings: The project.
-        source: `digits` (or nothing), or a folder of IDX files.
+        source: `digits` (or nothing), a folder of IDX files or of images, or a text file; see `sources.load`.
         parameters: More notebook parameters, as `name=value name=value`.
 
     Returns:

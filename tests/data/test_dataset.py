@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from rowmill.data import dataset, sources, warehouse
+from rowmill.data import dataset, sources, versions, warehouse
 from rowmill.data.sqlite import SqliteWarehouse
 from rowmill.errors import NotFoundError, RowmillError, SourceError
 from rowmill.records import DatasetVersion
@@ -108,7 +108,7 @@ def test_no_version_yet_says_what_to_do(store: warehouse.Warehouse) -> None:
 
 def test_a_label_missing_in_a_split_is_named(store: warehouse.Warehouse) -> None:
     source = sources.load("digits")
-    with pytest.raises(SourceError, match="found no 99 in the"):
+    with pytest.raises(SourceError, match="too few examples of 1 of its 11 labels; found 1 of '99' in the train split"):
         dataset.ingest(store, dataclasses.replace(source, labels=["99", *source.labels[1:]]))
 
 
@@ -123,7 +123,7 @@ def test_a_correction_is_a_new_version_and_the_old_one_stays(store: warehouse.Wa
     before = dataset.load(store, old)
     key, given = before.train.keys[3], old.labels[before.train.targets[3]]
     right = "7" if given != "7" else "1"
-    new = dataset.correct(store, old, {key: right, before.train.keys[4]: old.labels[before.train.targets[4]]}, "seen by eye")
+    new = versions.correct(store, old, {key: right, before.train.keys[4]: old.labels[before.train.targets[4]]}, "seen by eye")
     after = dataset.load(store, new)
     assert new.version != old.version and new.reason == "seen by eye" and new.actor
     assert after.train.keys == before.train.keys and np.array_equal(after.train.images, before.train.images)
@@ -134,7 +134,7 @@ def test_a_correction_is_a_new_version_and_the_old_one_stays(store: warehouse.Wa
 
 def test_a_correction_survives_an_ingest_of_the_unchanged_source(store: warehouse.Warehouse) -> None:
     source = sources.load("digits")
-    corrected = dataset.correct(store, dataset.ingest(store, source), {"digits/00000": "5"}, "seen by eye")
+    corrected = versions.correct(store, dataset.ingest(store, source), {"digits/00000": "5"}, "seen by eye")
     assert dataset.ingest(store, source) == corrected
     grown = dataclasses.replace(source, labels=["1", *source.labels[1:]])
     assert dataset.ingest(store, grown).ingest_ids != corrected.ingest_ids
@@ -142,10 +142,10 @@ def test_a_correction_survives_an_ingest_of_the_unchanged_source(store: warehous
 
 def test_a_correction_back_has_the_first_fingerprint(store: warehouse.Warehouse) -> None:
     first = dataset.ingest(store, sources.load("digits"))
-    second = dataset.correct(store, first, {"digits/00000": "5"}, "wrong")
-    third = dataset.correct(store, second, {"digits/00000": "0"}, "right again")
+    second = versions.correct(store, first, {"digits/00000": "5"}, "wrong")
+    third = versions.correct(store, second, {"digits/00000": "0"}, "right again")
     assert third.fingerprint == first.fingerprint and third.ingest_ids != first.ingest_ids
-    assert dataset.correct(store, third, {"digits/00000": "0"}, "nothing") == third
+    assert versions.correct(store, third, {"digits/00000": "0"}, "nothing") == third
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_correction_back_has_the_first_fingerprint(store: warehouse.Warehouse)
 def test_a_wrong_correction_is_named_and_changes_nothing(store: warehouse.Warehouse, labels: dict[str, str], words: str) -> None:
     version = dataset.ingest(store, sources.load("digits"))
     with pytest.raises(RowmillError, match=words):
-        dataset.correct(store, version, labels, "")
+        versions.correct(store, version, labels, "")
     assert dataset.versions(store) == [version]
 
 
@@ -166,7 +166,7 @@ def test_the_difference_of_two_versions(store: warehouse.Warehouse) -> None:
     images[5, 0, 0, 0] += 1
     grown = dataclasses.replace(source, images=images[1:], labels=["3", *source.labels[2:]], keys=[*source.keys[1:1796], "digits/new"])
     grown = dataclasses.replace(grown, declared_holdout=source.declared_holdout[1:])
-    found = dataset.difference(store, old, dataset.ingest(store, grown))
+    found = versions.difference(store, old, dataset.ingest(store, grown))
     assert found.fillna("").to_numpy().tolist() == [
         ["digits/00000", "removed", "0", ""],
         ["digits/00001", "relabelled", "1", "3"],
@@ -174,4 +174,4 @@ def test_the_difference_of_two_versions(store: warehouse.Warehouse) -> None:
         ["digits/01796", "removed", "8", ""],
         ["digits/new", "added", "", "8"],
     ]
-    assert dataset.difference(store, old, old).empty
+    assert versions.difference(store, old, old).empty

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from rowmill.data import dataset, sources, warehouse
+from rowmill.data import dataset, sources, versions, warehouse
 from rowmill.data.sources import Source
 from rowmill.settings import Settings
 
@@ -80,6 +80,6 @@ def test_two_ingests_at_once_are_both_whole(project: Settings) -> None:
 def test_an_ingest_beside_a_correction_loses_neither(project: Settings) -> None:
     store = warehouse.connect(project)
     version = dataset.ingest(store, sources.load("digits"))
-    corrected = dataset.correct(store, version, {"digits/00000": "5"}, "seen by eye")
+    corrected = versions.correct(store, version, {"digits/00000": "5"}, "seen by eye")
     other = dataset.ingest(store, dataclasses.replace(sources.load("digits"), labels=["3", *sources.load("digits").labels[1:]]))
     assert {v.version for v in dataset.versions(store)} == {version.version, corrected.version, other.version}

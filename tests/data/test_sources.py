@@ -19,10 +19,10 @@ def idx(values: np.ndarray, magic: int | None = None) -> bytes:
 
 
 def write_folder(folder: Path, zipped: bool = False) -> Path:
-    """Write a small folder of IDX files: 5x4 pixels, labels 0 to 2."""
+    """Write a small folder of IDX files: 5x4 pixels, labels 0 to 2, no two images the same."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, rows in PARTS.items():
-        images = np.arange(rows * 20).reshape(rows, 5, 4) % 256
+        images = (np.arange(rows * 20).reshape(rows, 5, 4) + (part == "t10k")) % 256
         for stem, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", np.arange(rows) % 3)):
             (folder / f"{stem}.gz" if zipped else folder / stem).write_bytes(gzip.compress(idx(values)) if zipped else idx(values))
     return folder
@@ -33,7 +33,7 @@ def test_reads_idx_folders(tmp_path: Path, zipped: bool) -> None:
     source = sources.load(str(write_folder(tmp_path / "My Digits", zipped)))
     assert source.name == "my-digits"
     assert source.images.shape == (42, 5, 4, 1) and source.images.dtype == np.uint8
-    assert source.images[31, 0, 3, 0] == 23
+    assert source.images[31, 0, 3, 0] == 24
     assert source.labels[:4] == ["0", "1", "2", "0"]
     assert source.keys[30] == "t10k/00000" and source.declared_holdout.tolist() == [False] * 30 + [True] * 12
 
@@ -51,6 +51,12 @@ def break_magic(folder: Path) -> None:
 def cut_values(folder: Path) -> None:
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
+
+
+def add_values(folder: Path) -> None:
+    path = folder / "t10k-images-idx3-ubyte"
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(path.read_bytes() + bytes(10**6)))
+    path.unlink()
 
 
 def cut_header(folder: Path) -> None:
@@ -81,6 +87,7 @@ def change_size(folder: Path) -> None:
     [
         pytest.param(break_magic, ["train-images-idx3-ubyte", "magic number must be 0x00000803", "found 0x00000d03"], id="wrong-magic"),
         pytest.param(cut_values, ["t10k-images-idx3-ubyte", "240 bytes", "found 239"], id="cut-short"),
+        pytest.param(add_values, ["t10k-images-idx3-ubyte.gz", "240 bytes", "found more than 240"], id="too-long"),
         pytest.param(cut_header, ["t10k-labels-idx1-ubyte", "inside its header"], id="cut-header"),
         pytest.param(drop_label, ["30 images and 29 labels"], id="counts-differ"),
         pytest.param(remove_file, ["There is no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz"], id="missing-file"),
@@ -97,7 +104,7 @@ def test_names_what_is_broken(tmp_path: Path, damage, words: list[str]) -> None:
 
 
 def test_missing_folder_is_named() -> None:
-    with pytest.raises(SourceError, match="'/no/such' is not a folder"):
+    with pytest.raises(SourceError, match="'/no/such' is not a folder or a file"):
         sources.load("/no/such")
 
 

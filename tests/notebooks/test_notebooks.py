@@ -86,7 +86,7 @@ def test_papermill_alone_refuses_an_unknown_parameter(clone: Clone) -> None:
     command = [sys.executable, "-m", "papermill", "notebooks/01_ingest.ipynb", "out.ipynb", "-p", "sauce", "digits"]
     done = subprocess.run(command, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "Notebook 01_ingest has no parameter 'sauce'; use some of source, service, result." in done.stderr
+    assert "Notebook 01_ingest has no parameter 'sauce'; use some of source, size, colour, repeats, service, result." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """Rows become arrays: the splits, the versions, the fingerprint."""
 
-import dataclasses
 import hashlib
-import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from rowmill import settings
-from rowmill.data.sources import Source
+from rowmill.data import contract
+from rowmill.data.contract import HOLDOUT, TRAIN, VALIDATION, Report
+from rowmill.data.reading import Source
 from rowmill.data.warehouse import Warehouse
-from rowmill.errors import NotFoundError, SourceError
+from rowmill.errors import NotFoundError
 from rowmill.records import DatasetVersion, check_service, now
 from rowmill.tables import EXAMPLES, TABLES, from_row, to_row
-
-TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
 
 
 @dataclass(frozen=True)
@@ -62,24 +60,40 @@ def assign_splits(keys: Sequence[str], declared_holdout: npt.NDArray[np.bool_]) 
     return splits
 
 
-def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVersion:
+def examine(source: Source, repeats: float = 0.0) -> Report:
+    """Hold a source's examples against the contract, and store nothing.
+
+    Args:
+        source: The examples.
+        repeats: The share of examples, 0 to 1, whose pixels may be in another split, too, or have another label elsewhere.
+
+    Raises:
+        SourceError: The examples cannot train and judge a classifier.
+        ParameterError: `repeats` is no share.
+    """
+    return _checked(source, repeats)[1]
+
+
+def ingest(warehouse: Warehouse, source: Source, service: str = "", repeats: float = 0.0) -> DatasetVersion:
     """Store a source's examples as a data set version; for unchanged ones return the version that is there, with its corrections.
 
-    The version's row is written last: an ingest that is cut off leaves nothing that a reader sees.
+    They are examined first, and read back before the version's row is written, which is last: an ingest that is cut off or
+    changed on its way leaves nothing that a reader sees.
 
     Args:
         warehouse: Where to.
         source: The examples.
         service: Whose examples they are; the source's name when empty.
+        repeats: As in `examine`.
 
     Raises:
         SourceError: The examples cannot train and judge a classifier.
-        ParameterError: No service can have this name.
+        ParameterError: No service can have this name, or `repeats` is no share.
+        IntegrityError: The warehouse does not hold what it was sent.
     """
     service = check_service(service or source.name)
-    rows = _rows(source)
-    _check(rows, source)
-    fingerprint = _fingerprint(rows)
+    rows, _ = _checked(source, repeats)
+    fingerprint = contract.fingerprint(rows)
     known = versions(warehouse, service)
     for same in known:
         if same.fingerprint == fingerprint:
@@ -97,64 +111,10 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "") -> DatasetVe
         actor=settings.actor(),
         reason="ingested",
     )
-    return _store(warehouse, rows, version)
-
-
-def correct(warehouse: Warehouse, version: DatasetVersion, labels: Mapping[str, str], reason: str) -> DatasetVersion:
-    """Make a version in which some keys have other labels; only the changed rows are stored anew.
-
-    Args:
-        warehouse: Where to.
-        version: The version to start from; it stays as it is.
-        labels: Key to its right label.
-        reason: Why, in the words of whoever corrects.
-
-    Raises:
-        NotFoundError: A key is not in the version.
-        SourceError: A label is not in the version's label set.
-    """
-    rows = _rows_of(warehouse, version)
-    unknown = sorted(set(labels) - set(rows["example_id"]))
-    if unknown:
-        raise NotFoundError(f"Version {version.version} has no key {unknown[0]!r}", step="give keys as the doctor lists them")
-    foreign = sorted(set(labels.values()) - set(version.labels))
-    if foreign:
-        raise SourceError(f"Version {version.version} has no label {foreign[0]!r}", step=f"use one of {', '.join(version.labels)}")
-    corrected = rows.assign(label=rows["example_id"].map(labels).fillna(rows["label"]))
-    changed = corrected[corrected["label"] != rows["label"]].assign(ingest_id=secrets.token_hex(8), ingested_at=now())
-    if changed.empty:
-        return version
-    fingerprint = _fingerprint(corrected)
-    made = dataclasses.replace(
-        version,
-        version=fingerprint[:12],
-        fingerprint=fingerprint,
-        ingest_ids=(*version.ingest_ids, changed["ingest_id"].iloc[0]),
-        actor=settings.actor(),
-        reason=reason,
-        at=now(),
-    )
-    return _store(warehouse, changed, made)
-
-
-def difference(warehouse: Warehouse, old: DatasetVersion, new: DatasetVersion) -> pd.DataFrame:
-    """Return what differs between two versions, one row per key.
-
-    Returns:
-        Columns `key`, `change` (`added`, `removed`, `relabelled`, `other pixels`), `label_before`, `label_after`, in key order.
-    """
-    columns = ("example_id", "label", "sha256")
-    before, after = (_rows_of(warehouse, version, columns).set_index("example_id") for version in (old, new))
-    both = before.merge(after, how="outer", left_index=True, right_index=True, suffixes=("_before", "_after")).sort_index()
-    added, removed = both["label_before"].isna(), both["label_after"].isna()
-    relabelled = both["label_before"] != both["label_after"]
-    change = np.select(
-        [added, removed, relabelled, both["sha256_before"] != both["sha256_after"]], ["added", "removed", "relabelled", "other pixels"], ""
-    )
-    found = pd.DataFrame(
-        {"key": both.index, "change": change, "label_before": both["label_before"].array, "label_after": both["label_after"].array}
-    )
-    return found[found["change"] != ""].reset_index(drop=True)
+    warehouse.append(EXAMPLES, rows)
+    contract.check_stored(rows, _stored(warehouse, version))
+    warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
+    return version
 
 
 def versions(warehouse: Warehouse, service: str = "") -> list[DatasetVersion]:
@@ -192,25 +152,19 @@ def load(warehouse: Warehouse, version: DatasetVersion) -> Dataset:
     return Dataset(version, _load_split(warehouse, version, TRAIN), _load_split(warehouse, version, VALIDATION))
 
 
+def label_counts(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
+    """Return the rows per label (index, in the version's order) and split (columns train, validation, holdout), without reading pixels."""
+    rows = rows_of(warehouse, version, ("example_id", "label", "split"))
+    counts = contract.summary(rows).unstack("split", fill_value=0)
+    return counts.reindex(index=list(version.labels), columns=[TRAIN, VALIDATION, HOLDOUT], fill_value=0)
+
+
 def load_holdout(warehouse: Warehouse, version: DatasetVersion) -> Examples:
     """Return the holdout. For `judging.validation` alone: what training has seen cannot judge it."""
     return _load_split(warehouse, version, HOLDOUT)
 
 
-def _load_split(warehouse: Warehouse, version: DatasetVersion, split: str) -> Examples:
-    rows = _rows_of(warehouse, version, ("example_id", "image", "label"), split)
-    if len(rows) != version.counts[split]:
-        raise NotFoundError(
-            f"Version {version.version} lists {version.counts[split]} {split} rows",
-            found=f"{len(rows)} in the warehouse",
-            step="ingest its source again",
-        )
-    images = np.frombuffer(b"".join(rows["image"]), np.uint8).reshape(-1, *version.shape)
-    place = {label: index for index, label in enumerate(version.labels)}
-    return Examples(rows["example_id"].tolist(), images, rows["label"].map(place).to_numpy().astype(np.int64))
-
-
-def _rows_of(warehouse: Warehouse, version: DatasetVersion, columns: Sequence[str] = (), split: str = "") -> pd.DataFrame:
+def rows_of(warehouse: Warehouse, version: DatasetVersion, columns: Sequence[str] = (), split: str = "") -> pd.DataFrame:
     """Return a version's rows, of one split or of all; of rows of one key the last ingest's."""
     only = {"split": split} if split else {}
     parts = [warehouse.read(EXAMPLES, {"ingest_id": ingest_id, **only}, columns) for ingest_id in version.ingest_ids]
@@ -220,10 +174,17 @@ def _rows_of(warehouse: Warehouse, version: DatasetVersion, columns: Sequence[st
     return latest.loc[rows["example_id"].unique()].reset_index()
 
 
-def _store(warehouse: Warehouse, rows: pd.DataFrame, version: DatasetVersion) -> DatasetVersion:
-    warehouse.append(EXAMPLES, rows)
-    warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
-    return version
+def _load_split(warehouse: Warehouse, version: DatasetVersion, split: str) -> Examples:
+    rows = rows_of(warehouse, version, ("example_id", "image", "label"), split)
+    if len(rows) != version.counts[split]:
+        raise NotFoundError(
+            f"Version {version.version} lists {version.counts[split]} {split} rows",
+            found=f"{len(rows)} in the warehouse",
+            step="ingest its source again",
+        )
+    images = np.frombuffer(b"".join(rows["image"]), np.uint8).reshape(-1, *version.shape)
+    place = {label: index for index, label in enumerate(version.labels)}
+    return Examples(rows["example_id"].tolist(), images, rows["label"].map(place).to_numpy().astype(np.int64))
 
 
 def _renew(warehouse: Warehouse, version: DatasetVersion) -> DatasetVersion:
@@ -256,26 +217,20 @@ def _rows(source: Source) -> pd.DataFrame:
     )
 
 
-def _check(rows: pd.DataFrame, source: Source) -> None:
-    doubled = rows["example_id"][rows["example_id"].duplicated()]
-    if len(doubled):
-        raise SourceError(
-            f"Keys in {source.origin} must be unique",
-            found=f"{len(doubled)} repeated, first {doubled.iloc[0]!r}",
-            step="give each example its own key",
-        )
-    per_split = rows.groupby("split")["label"].unique()
+def _checked(source: Source, repeats: float) -> tuple[pd.DataFrame, Report]:
+    contract.check_source(source)
+    rows = _rows(source)
+    return rows, contract.check_rows(rows, source, repeats)
+
+
+def _stored(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
+    """Return an ingest's rows as they are stored, without pixels, their SHA-256 computed anew; one split in memory at a time."""
+    parts = []
     for split in (TRAIN, VALIDATION, HOLDOUT):
-        missing = set(rows["label"]) - set(per_split.get(split, ()))
-        if missing or rows["label"].nunique() < 2:
-            lacking = f"no {', '.join(sorted(missing))} in the {split} split" if missing else "one label only"
-            raise SourceError(f"{source.origin} needs at least two labels, each in all splits", found=lacking, step="add examples of it")
-
-
-def _fingerprint(rows: pd.DataFrame) -> str:
-    ordered = rows.sort_values("example_id")
-    lines = ordered[["example_id", "label", "split", "sha256"]].to_numpy().tolist()
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+        where = {"ingest_id": version.ingest_ids[-1], "split": split}
+        rows = warehouse.read(EXAMPLES, where, ("example_id", "label", "split", "image"))
+        parts.append(rows.assign(sha256=[hashlib.sha256(image).hexdigest() for image in rows["image"]]).drop(columns="image"))
+    return pd.concat(parts)
 
 
 def _label_order(label: str) -> tuple[int, str]:

@@ -1,0 +1,95 @@
+"""A folder with one sub-folder of PNG or JPEG images per label; `train` and `test` above them declare a holdout."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rowmill.data import images
+from rowmill.data.reading import Reading, Source, reads_file, service_like
+from rowmill.errors import SourceError
+
+_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+def load(folder: Path, reading: Reading) -> Source:
+    """Read all images below a folder; a sub-folder's name is the label of those in it, a path in the folder is the key.
+
+    Hidden files and folders are left out. Where the folder holds just `train` and `test`, the labels' folders are
+    below these, and `test` is the declared holdout.
+
+    Raises:
+        SourceError: A file is broken, no image, or out of place; images differ in size or colour; a symbolic link leaves the folder.
+    """
+    parts = _folders(folder, folder)
+    declared = [part.name for part in parts] == ["test", "train"] and all(_folders(folder, part) for part in parts)
+    above = parts if declared else [folder]
+    labelled = [(path, label) for part in above for label in _folders(folder, part) for path in _files(folder, label)]
+    pixels = [_decode(folder, path, reading) for path, _ in labelled]
+    _same_shape([path for path, _ in labelled], pixels)
+    return Source(
+        service_like(folder),
+        f"images in {folder.resolve()}",
+        [path.relative_to(folder).as_posix() for path, _ in labelled],
+        np.stack(pixels),
+        [label.name for _, label in labelled],
+        np.array([declared and path.relative_to(folder).parts[0] == "test" for path, _ in labelled]),
+    )
+
+
+def _visible(root: Path, folder: Path) -> list[Path]:
+    """Return what is in a folder, by name, without hidden files; refuse links out of the root."""
+    found = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    for path in found:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise SourceError(
+                f"{path} is a symbolic link that leaves {root}", found=f"{path.resolve()}", step="copy the images into the folder"
+            )
+        if not path.exists():
+            raise SourceError(f"{path} is a symbolic link to nothing", step="take it out")
+    return found
+
+
+def _folders(root: Path, folder: Path) -> list[Path]:
+    found = _visible(root, folder)
+    loose = [path for path in found if not path.is_dir() and path.suffix.lower() in _ENDINGS]
+    if loose:
+        raise SourceError(
+            f"{loose[0]} is in no label's folder", found=f"{len(loose)} such images", step="put each into a folder with its label as name"
+        )
+    return [path for path in found if path.is_dir()]
+
+
+def _files(root: Path, label: Path) -> list[Path]:
+    found = _visible(root, label)
+    for path in found:
+        if not path.is_file():
+            raise SourceError(f"{path} is no file", step=f"keep nothing but PNG and JPEG images in {label}")
+    if not found:
+        raise SourceError(f"The label's folder {label} has no images", step="add some, or take it out")
+    return found
+
+
+def _decode(root: Path, path: Path, reading: Reading) -> npt.NDArray[np.uint8]:
+    name = str(path.relative_to(root).as_posix())
+    if not name.isprintable():
+        raise SourceError(f"The name {name!r} in {root} cannot be a key: it holds what cannot be printed", step="give it another name")
+    return images.decode(reads_file(path, path.read_bytes), str(path), reading)
+
+
+def _same_shape(paths: list[Path], pixels: list[npt.NDArray[np.uint8]]) -> None:
+    for path, image in zip(paths, pixels, strict=True):
+        if image.shape[2] != pixels[0].shape[2]:
+            raise SourceError(
+                f"{path} is {_channels(image)} and {paths[0]} is {_channels(pixels[0])}", step="give colour='grey' or colour='rgb'"
+            )
+        if image.shape != pixels[0].shape:
+            raise SourceError(
+                f"Images must have one size, and {path} differs from {paths[0]}",
+                found=f"{image.shape[0]}x{image.shape[1]} and {pixels[0].shape[0]}x{pixels[0].shape[1]} pixels",
+                step=f"give size='{pixels[0].shape[0]}x{pixels[0].shape[1]}' or another to resize all to it",
+            )
+
+
+def _channels(image: npt.NDArray[np.uint8]) -> str:
+    return "grey" if image.shape[2] == 1 else "in colour"
