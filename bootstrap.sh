@@ -4,6 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 log=.rowmill/setup.log
+turn=.rowmill/setup.turn
 needs="rowmill needs CPython 3.11, 3.12 or 3.13"
 
 fail() {
@@ -100,6 +101,18 @@ install() {
   fi
 }
 
+# One set-up at a time: a second one would remove what the first one makes. A turn whose holder is gone is free.
+take_turn() {
+  if ! mkdir "$turn" 2>/dev/null; then
+    holder=$(cat "$turn/pid" 2>/dev/null || true)
+    if kill -0 "${holder:-0}" 2>/dev/null && [ -n "$holder" ]; then
+      fail "Another set-up is going on here, process $holder: wait until it ends, then repeat the command."
+    fi
+  fi
+  echo $$ >"$turn/pid"
+  trap 'rm -rf "$turn"' EXIT
+}
+
 case ${1:-} in
   run) lock=requirements.lock ;;
   dev) lock=requirements-dev.lock ;;
@@ -107,6 +120,7 @@ case ${1:-} in
 esac
 check_platform
 mkdir -p .rowmill
+take_turn
 : >"$log"
 is_whole || make_venv
 touch .venv/half-made

@@ -3,6 +3,7 @@
 The programs of the machine are replaced by small stubs that note their calls.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = "awk bash cp dirname env git grep ldd make mkdir rm sh tail touch uname"
+TOOLS = "awk bash cat cp dirname env git grep ldd make mkdir rm sh tail touch uname"
 NOTE_CALL = 'printf "%s|" "${0##*/}" "$@" >>"$CALLS"; echo >>"$CALLS"'
 FAIL_ON_WISH = 'case "$*" in $FAILS) echo "no luck"; exit 1 ;; esac'
 PYTHON = f"""
@@ -88,6 +89,20 @@ def test_unsuitable_python_is_named(machine: Machine, version: str) -> None:
     machine.has("python3", PYTHON)
     run = machine.run("sh", "bootstrap.sh", "run", VERSION=version)
     assert_only_sentence(machine, run, "CPython 3.11, 3.12 or 3.13", f"python3 ({version})", "`curl ")
+
+
+def test_a_second_set_up_at_once_waits_its_turn(machine: Machine) -> None:
+    """A running set-up is named; one that died does not stand in the way; a turn is given back at the end."""
+    machine.has("uv", UV)
+    machine.has("python3", PYTHON)
+    turn = machine.clone / ".rowmill" / "setup.turn"
+    turn.mkdir(parents=True)
+    (turn / "pid").write_text(str(os.getpid()))
+    assert_only_sentence(machine, machine.run("sh", "bootstrap.sh", "run"), f"Another set-up is going on here, process {os.getpid()}")
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    (turn / "pid").write_text(str(gone.pid))
+    assert machine.run("sh", "bootstrap.sh", "run").returncode == 0 and not turn.exists()
 
 
 def test_no_python_at_all(machine: Machine) -> None:
