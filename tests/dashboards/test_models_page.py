@@ -96,7 +96,7 @@ class TestPage:
         (registry.artefacts / SECOND / "model.tflite").write_bytes(b"nothing")
         click(page, f"Deploy {SECOND}")
         shown = text(page)
-        assert f"The file of model {SECOND} must have SHA-256" in shown and 'role="alert"' in shown
+        assert f"model.tflite of model {SECOND} must have SHA-256" in shown and 'role="alert"' in shown
         assert served(mill) == FIRST and "failed" in shown
         assert not button(page, f"Deploy {SECOND}").disabled
 
