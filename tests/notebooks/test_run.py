@@ -127,7 +127,6 @@ def test_a_folder_is_a_service_of_its_own(first: dict[str, str], rowmill: Rowmil
         pytest.param(["--parameters", "trialz=3"], "No notebook has a parameter 'trialz=3'", id="unknown-parameter"),
         pytest.param(["--parameters", "trials=abc"], "Parameter trials must be of type int, such as 4; found 'abc'", id="ill-typed"),
         pytest.param(["--parameters", "goal='"], "No closing quotation", id="open-quote"),
-        pytest.param(),
     ],
 )
 def test_bad_input_is_one_sentence(rowmill: Rowmill, arguments: list[str], words: str) -> None:
