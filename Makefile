@@ -9,10 +9,10 @@ override SOURCE := $(value SOURCE)
 override PARAMETERS := $(value PARAMETERS)
 export NAME SOURCE PARAMETERS
 
-.PHONY: help run test check format lab stop clean lock bench
+.PHONY: help run test check format lab tensorboard stop clean lock bench
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the rows, PARAMETERS='trials=2 goal=0.99' go to the notebooks
 	@$(PYTHON) -m rowmill run $${SOURCE:+--source "$$SOURCE"} $${PARAMETERS:+--parameters "$$PARAMETERS"}
@@ -23,9 +23,9 @@ test: .venv/dev.stamp ## Run the tests; ARGS= goes to pytest
 check: .venv/dev.stamp ## Check format, style, types and the direction of imports
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pylint lib/rowmill cloud_function dashboards/voila.py
+	$(PYTHON) -m pylint lib/rowmill cloud_function dashboards/voila.py benchmarks
 	$(PYTHON) -m nbqa pylint notebooks dashboards --disable=invalid-name,pointless-statement,expression-not-assigned
-	$(PYTHON) -m mypy lib/rowmill cloud_function/main.py
+	$(PYTHON) -m mypy lib/rowmill cloud_function/main.py benchmarks
 	.venv/bin/lint-imports
 
 format: .venv/dev.stamp ## Format the code and the notebooks
@@ -33,6 +33,9 @@ format: .venv/dev.stamp ## Format the code and the notebooks
 
 lab: .venv/run.stamp ## Open the notebooks in JupyterLab
 	@$(PYTHON) -m rowmill lab
+
+tensorboard: .venv/run.stamp ## Open the searches' curves and hyperparameters in TensorBoard on 127.0.0.1
+	@$(PYTHON) -m rowmill tensorboard
 
 stop: ## Stop what rowmill runs on this machine
 	@if [ -x $(PYTHON) ] && [ -e .venv/run.stamp ]; then $(PYTHON) -m rowmill stop; \
@@ -50,8 +53,8 @@ lock: ## Compile all locks anew from pyproject.toml, by uv; ARGS=--upgrade takes
 bench: ## Run one benchmark, as in: make bench NAME=serving
 	@[ -n "$$NAME" ] || { echo "Name a benchmark, as in: make bench NAME=serving" >&2; exit 1; }
 	@[ -f "benchmarks/$$NAME.py" ] || { echo "There is no benchmarks/$$NAME.py: NAME is a file of benchmarks/, without .py." >&2; exit 1; }
-	@$(MAKE) --no-print-directory .venv/run.stamp
-	@$(PYTHON) "benchmarks/$$NAME.py"
+	@$(MAKE) --no-print-directory .venv/dev.stamp
+	@$(PYTHON) -m "benchmarks.$$NAME"
 
 # bootstrap.sh writes the stamps last, so a set-up that broke half-way is taken up again. Where .venv/bin/python is gone,
 # its empty rule makes the stamps stale.

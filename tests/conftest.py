@@ -1,11 +1,13 @@
 """Real parts for the tests: a project in a folder of its own, and a service with two small trained models."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from rowmill import jobs, settings
 from rowmill.data import dataset, sources, warehouse
 from rowmill.data.dataset import Dataset
@@ -17,6 +19,7 @@ from rowmill.settings import Settings
 from tests.emulator.process import Emulator, running
 
 ROOT = Path(__file__).parent.parent
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 
 
 def project_in(state: Path) -> Settings:
@@ -79,11 +82,24 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def on_bigquery(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Settings:  # pylint: disable=redefined-outer-name
+def on_bigquery(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:  # pylint: disable=redefined-outer-name
     """Settings with an empty data set of their own on the emulator."""
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
-    return settings.load(ROOT)
+    return project_in(tmp_path / "state")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser."""
+    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        reason = "NO BROWSER: the dashboard was NOT tested; bring one by `apt-get install chromium`"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 def digits_in(models: Registry) -> Dataset:

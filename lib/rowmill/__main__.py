@@ -1,4 +1,4 @@
-"""What `make` calls: run, stop, lab. Parses, calls one function, shows the answer."""
+"""What `make` calls: run, stop, lab, tensorboard. Parses, calls one function, shows the answer."""
 
 import argparse
 import shlex
@@ -24,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif chosen.command == "stop":
             _stop(settings)
         else:
-            return subprocess.run([sys.executable, "-m", "jupyterlab", "notebooks"], cwd=settings.root, check=False).returncode
+            command = ["jupyterlab", "notebooks"]
+            if chosen.command == "tensorboard":
+                command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
+            return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode
     except RowmillError as error:
         print(f"rowmill: {error}", file=sys.stderr)
         return 1
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--source", default="")
     run.add_argument("--parameters", default="")
     commands.add_parser("stop", help="stop all that `run` left running")
+    commands.add_parser("tensorboard", help="open the searches in TensorBoard, for this machine alone")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     return parser
 

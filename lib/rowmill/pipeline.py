@@ -35,7 +35,7 @@ def run(settings: Settings, source: str = "", parameters: str = "") -> dict[str,
 
     Args:
         settings: The project.
-        source: `digits` (or nothing), a folder of IDX files or of images, or a text file; see `sources.load`.
+        source: `digits` (or nothing), a folder of IDX files or of images, a text file, or BigQuery; see `sources.load`.
         parameters: More notebook parameters, as `name=value name=value`.
 
     Returns:
@@ -49,7 +49,7 @@ def run(settings: Settings, source: str = "", parameters: str = "") -> dict[str,
     handed: dict[str, Any] = {"source": sources.locate(source)}
     given = _parse(settings, parameters)
     with jobs.lock(settings.state, "run", what="a run"):
-        service = settings.service_name or sources.service_name(handed["source"])
+        service = given.get("service") or settings.service_name or sources.service_name(handed["source"])
         _wake(settings, service)
         folder = settings.state / "runs" / f"{now():%Y%m%dT%H%M%S%f}"
         for number, name in enumerate(NOTEBOOKS, 1):
@@ -106,7 +106,7 @@ def check(name: str, names: Mapping[str, Any]) -> dict[str, Any]:
             raise ParameterError(f"Notebook {name} has no parameter {key!r}", step=f"use some of {', '.join(defaults)}")
     given = {key: names[key] for key in defaults if key in names}
     for key, value in given.items():
-        if not _fits(value, defaults[key]):
+        if not _fits(key, value, defaults[key]):
             raise _ill_typed(key, value, defaults[key])
     return {key: value for key, value in given.items() if key != "result"}
 
@@ -156,14 +156,16 @@ def _value(key: str, text: str, default: Any) -> Any:
     if not isinstance(default, str):
         with contextlib.suppress(ValueError, SyntaxError):
             value = ast.literal_eval(text)
-    if not _fits(value, default):
+    if not _fits(key, value, default):
         raise _ill_typed(key, value, default)
     return value
 
 
-def _fits(value: Any, default: Any) -> bool:
+def _fits(key: str, value: Any, default: Any) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
+    if key == "space" and isinstance(value, str):
+        return True  # the path of a file that holds it, or its text; who reads it checks it
     return isinstance(value, (int, float) if isinstance(default, float) else type(default))
 
 

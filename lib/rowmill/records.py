@@ -36,7 +36,7 @@ class _Shown:
 
     def _repr_html_(self) -> str:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # every child is a dataclass
-        rows = ((f.name.replace("_", " "), getattr(self, f.name)) for f in fields)
+        rows = ((f.name.replace("_", " "), getattr(self, f.name)) for f in fields if f.repr)
         left = 'style="text-align: left"'
         cells = (f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(_text(value))}</td></tr>" for name, value in rows)
         return f"<table>{''.join(cells)}</table>"
@@ -98,6 +98,8 @@ class DatasetVersion(_Shown):
         labels: The label set, sorted; the order of a model's probabilities.
         shape: (height, width, channels) in pixels.
         counts: Rows per split.
+        checks: What was checked before it was stored and after, and what was noted, each a sentence.
+        label_counts: Rows of each label in each split: label to split to count.
     """
 
     version: str
@@ -110,6 +112,8 @@ class DatasetVersion(_Shown):
     counts: dict[str, int]
     actor: str = ""
     reason: str = ""
+    checks: tuple[str, ...] = ()
+    label_counts: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     at: datetime.datetime = field(default_factory=now)
 
 
@@ -118,9 +122,14 @@ class Trial(_Shown):
     """One event in the life of a trial: a row when it starts, another when it ends.
 
     Attributes:
-        state: `running`, `completed` or `failed`.
-        score: Best accuracy on the validation split, 0 to 1; NaN until the trial ends.
-        curve: Accuracy on the validation split after each epoch, 0 to 1.
+        state: `running`, `completed`, `failed`, or `stopped`: hopeless, so it was not trained to its end and never wins.
+        score: The best of `curve`; NaN until the trial ends, and for a model that was trained on the validation rows, too.
+        curve: What the search maximises, on the validation split after each epoch; accuracy, 0 to 1, unless its goal says otherwise.
+        reason: Why it failed or ended before its last epoch.
+        kind: `search`; or, after the search or by hand, `refit`, `seed`, `average` or `train`.
+        accuracy: On the validation split at the best epoch, 0 to 1; NaN where `score` is.
+        seconds: Time that its training has taken.
+        mode: What equal weights need besides equal inputs, such as `op determinism, 2 threads`.
     """
 
     model_id: str
@@ -133,6 +142,10 @@ class Trial(_Shown):
     reason: str = ""
     seed: int = 0
     at: datetime.datetime = field(default_factory=now)
+    kind: str = "search"
+    accuracy: float = float("nan")
+    seconds: float = 0.0
+    mode: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,13 @@ class Registry:
     Attributes:
         warehouse: Where the rows live.
         artefacts: The folder with one folder of files per model id.
+        state: The folder of what belongs to this machine, such as searches that go on; beside the artefacts when not given.
     """
 
-    def __init__(self, warehouse: Warehouse, artefacts: Path) -> None:
+    def __init__(self, warehouse: Warehouse, artefacts: Path, state: Path | None = None) -> None:
         self.warehouse = warehouse
         self.artefacts = artefacts
+        self.state = state or artefacts.parent
 
     def add(self, record: Trial | ModelRecord | Verdict | Deployment) -> None:
         """Append one record."""
@@ -127,7 +129,7 @@ class Registry:
 
 def connected(settings: Settings) -> Registry:
     """Open the project's registry."""
-    return Registry(connect(settings), settings.artefacts_root)
+    return Registry(connect(settings), settings.artefacts_root, settings.state)
 
 
 def file_hash(path: Path) -> str:

@@ -25,7 +25,9 @@ class Settings:
         service_name: The service of every run; empty for the source's name.
         warehouse_kind: `sqlite` or `bigquery`.
         warehouse_project, warehouse_dataset, warehouse_location: The Google Cloud project that pays and holds the
-            data set, the data set's name, and where it lies, such as `EU` or `europe-west4`; for `bigquery` only.
+            data set, the data set's name, and where it lies, such as `EU` or `europe-west4`; for `bigquery`, and the
+            project for a source in BigQuery.
+        warehouse_maximum_bytes_billed: The most that one query may be billed, in bytes.
         warehouse_emulator: Address of an emulator in BigQuery's place, with its scheme; by Google's own variable
             `BIGQUERY_EMULATOR_HOST` alone, for their client reads that too. Empty for Google.
         artefacts_root: The folder of registered model files.
@@ -41,6 +43,7 @@ class Settings:
     warehouse_project: str
     warehouse_dataset: str
     warehouse_location: str
+    warehouse_maximum_bytes_billed: int
     warehouse_emulator: str
     artefacts_root: Path
     target_kind: str
@@ -50,7 +53,7 @@ class Settings:
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "service": {"name": ""},
-    "warehouse": {"kind": "sqlite", "project": "", "dataset": "rowmill", "location": "EU"},
+    "warehouse": {"kind": "sqlite", "project": "", "dataset": "rowmill", "location": "EU", "maximum_bytes_billed": 10 * 10**9},
     "artefacts": {"root": ".rowmill/artefacts"},
     "target": {"kind": "local", "port": 8501},
     "dashboard": {"port": 8866},
@@ -90,6 +93,29 @@ def actor() -> str:
         return f"uid {os.getuid()}"
 
 
+@dataclass(frozen=True)
+class Chief:
+    """Where the chief of a search with workers listens, and this worker's name, by Keras Tuner's own variables."""
+
+    host: str
+    port: int
+    worker: str
+
+
+def chief() -> Chief:
+    """Return this worker's chief.
+
+    Raises:
+        SettingsError: A variable is not set.
+    """
+    names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
+    missing = [name for name in names if not os.environ.get(name) or (name == names[1] and not os.environ[name].isdecimal())]
+    if missing:
+        raise SettingsError(f"A worker needs the variable {missing[0]}", step="set it to what the search's chief was given")
+    host, port, worker = (os.environ[name] for name in names)
+    return Chief(host, int(port), worker)
+
+
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment with `variables` on top, for a process to be started."""
     return {**os.environ, **variables}
@@ -123,30 +149,31 @@ def _merge(written: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
         for key, default in defaults.items():
             value: Any = environ.get(f"ROWMILL_{section}_{key}".upper(), written.get(section, {}).get(key, default))
             merged[section][key] = _checked(section, key, value, default)
-    _check_warehouse(**merged["warehouse"])
+    _check_warehouse(merged["warehouse"])
     return merged
 
 
-def _check_warehouse(kind: str, project: str, dataset: str, location: str) -> None:
-    if kind != "bigquery":
+def _check_warehouse(warehouse: Mapping[str, Any]) -> None:
+    if warehouse["kind"] != "bigquery":
         return
-    for key, value, pattern, example in (
-        ("project", project, r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "'my-project-1234', as `gcloud projects list` shows it"),
-        ("dataset", dataset, r"[A-Za-z0-9_]{1,1024}", "'rowmill': letters, digits and underscores"),
-        ("location", location, r"[A-Za-z]+(-[a-z]+[0-9]+)?", "'EU', 'US' or a region such as 'europe-west4'"),
+    for key, pattern, example in (
+        ("project", r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "'my-project-1234', as `gcloud projects list` shows it"),
+        ("dataset", r"[A-Za-z0-9_]{1,1024}", "'rowmill': letters, digits and underscores"),
+        ("location", r"[A-Za-z]+(-[a-z]+[0-9]+)?", "'EU', 'US' or a region such as 'europe-west4'"),
     ):
-        if not re.fullmatch(pattern, value):
+        if not re.fullmatch(pattern, warehouse[key]):
             raise SettingsError(
                 f"Setting warehouse.{key} cannot be used with warehouse.kind = 'bigquery'",
-                found=repr(value),
+                found=repr(warehouse[key]),
                 step=f"give one such as {example} in {FILE}",
             )
 
 
 def _checked(section: str, key: str, value: Any, default: Any) -> Any:
     if isinstance(default, int):
-        if not str(value).isdecimal() or isinstance(value, bool) or not 1 <= int(value) <= 65535:
-            raise SettingsError(f"Setting {section}.{key} must be a port from 1 to 65535", found=repr(value), step=f"mend it in {FILE}")
+        highest, what = (65535, "a port from 1 to 65535") if key == "port" else (2**63 - 1, "a whole number above 0")
+        if not str(value).isdecimal() or isinstance(value, bool) or not 1 <= int(value) <= highest:
+            raise SettingsError(f"Setting {section}.{key} must be {what}", found=repr(value), step=f"mend it in {FILE}")
         return int(value)
     choices = CHOICES.get((section, key))
     if not isinstance(value, str) or (choices and value not in choices):

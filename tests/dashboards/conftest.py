@@ -45,10 +45,12 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 def _candidate(data: dataset.Dataset, service: str, seed: int) -> Candidate:
     keras.utils.set_random_seed(seed)
-    values = {"depth": 1, "units": 8}
-    network = networks.build("mlp", values, networks.Pixels.of(data.train.images), len(data.version.labels))
+    values = {"hidden_layers": 1, "units": 8}
+    network = networks.find("mlp").build(values, networks.Pixels.of(data.train.images), len(data.version.labels), steps=1)
     model_id = ModelId(f"seed000{seed}", "t001")
-    return Candidate(Trial(str(model_id), service, data.version.version, "completed", values, score=0.1 * seed, seed=seed), network)
+    score = 0.1 * seed
+    trial = Trial(str(model_id), service, data.version.version, "completed", values, score, seed=seed, accuracy=score)
+    return Candidate(trial, network)
 
 
 def _export(registry: Registry, service: str, seeds: tuple[int, ...]) -> None:

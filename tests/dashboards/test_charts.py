@@ -1,4 +1,4 @@
-"""The profile shows what is stored: counts per label and split, samples and means, in grey and in colour."""
+"""What is drawn is what is stored: counts per label and split, samples and means, likely wrong labels, in grey and in colour."""
 
 import numpy as np
 import pandas as pd
@@ -41,3 +41,24 @@ def test_a_profile_of_many_labels_and_large_images_stays_a_page() -> None:
     assert max(len(text.get_text()) for text in bars.get_yticklabels()) == 24
     assert np.asarray(sheet.images[0].get_array()).shape == (30 * 51, 26)
     assert chart.get_size_inches()[1] < 15
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_suspects_are_drawn_with_key_given_and_suggested_label(channels: int) -> None:
+    images = np.arange(10 * 24 * channels, dtype=np.uint8).reshape(10, 4, 6, channels)
+    data, _ = data_of(images, [0, 1] * 5, ("ant", "bee"))
+    found = pd.DataFrame(
+        {"key": [f"k{place}" for place in (7, 2, 5)], "given": ["bee", "ant", "bee"], "suggested": ["ant", "bee", "bee"], "confidence": 0.1}
+    )
+    chart = charts.suspects(data, found)
+    assert [axes.get_title() for axes in chart.axes] == ["bee \N{RIGHTWARDS ARROW} ant?", "ant \N{RIGHTWARDS ARROW} bee?", "bee"]
+    assert [axes.texts[0].get_text() for axes in chart.axes] == ["k7", "k2", "k5"]
+    shown = np.asarray(chart.axes[0].images[0].get_array()).reshape(5, 7, channels)[:4, :6]
+    assert np.allclose(shown, images[7] / (images.max() if channels == 1 else 255))
+    assert charts.suspects(data, found.head(0))._repr_svg_().startswith("<?xml")
+
+
+def test_labels_are_no_formulas() -> None:
+    data, counts = data_of(np.zeros((4, 2, 2, 1), np.uint8), [0, 0, 1, 1], ("$a_$", "$10-$20"))
+    chart = charts.profile(data, counts)
+    assert "a_" in chart._repr_svg_() and [text.get_text() for text in chart.axes[0].get_yticklabels()] == [r"\$a_\$", r"\$10-\$20"]

@@ -1,16 +1,13 @@
 """The dashboard as a user sees it: Voila as a job, behind its token, in a browser."""
 
-import os
-import shutil
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from rowmill import jobs
 from rowmill.errors import BusyError, EndpointError, IntegrityError
 from rowmill.pages import host
@@ -24,7 +21,6 @@ from tests.dashboards.conftest import FIRST, SECOND, served, wait_until
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".rowmill" / "screenshots"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 # The least contrast (WCAG 2) between the words of the page and what is behind them.
 LEAST_CONTRAST = """() => {
   const rgb = text => text.match(/[\\d.]+/g).map(Number);
@@ -68,18 +64,6 @@ class TestHost:
         monkeypatch.setattr(host, "NOTEBOOK", "nothing.ipynb")
         with pytest.raises(EndpointError, match="The dashboard does not answer on port .*nothing.ipynb"):
             host.start(mill)
-
-
-@pytest.fixture(scope="module", name="chromium")
-def _chromium() -> Iterator[Browser]:
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if path is None:
-        reason = "NO BROWSER: the dashboard was NOT tested; bring one by `apt-get install chromium`"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(name="address")

@@ -77,6 +77,48 @@ def test_a_violation_stops_before_anything_is_stored(
     assert not len(store.read(EXAMPLES)) and not dataset.versions(store)
 
 
+def test_all_kinds_of_violations_are_named_at_once(digits: Source) -> None:
+    odd = dataclasses.replace(digits, images=digits.images.astype(int))
+    odd.images[3, 0, 0, 0], odd.images[3, 1, 0, 0], odd.images[7, 0, 0, 0] = -1, 300, 256
+    odd = changed(changed(odd, "labels", {4: None, 9: ""}), "keys", {0: "digits/00001", 5: None})
+    with pytest.raises(SourceError) as raised:
+        dataset.examine(odd)
+    origin = "scikit-learn's bundled digits"
+    texts = "must be texts of {} characters that can be printed, without blanks around them, found"
+    assert str(raised.value) == (
+        "The examples break the contract in 4 ways: "
+        f"(1) Pixels of {origin} must be whole numbers from 0 to 255, as uint8, found -1 for key 'digits/00003'; "
+        "there are 3 such pixels in 2 images, first 'digits/00003', 'digits/00007'; "
+        f"(2) The keys of {origin} {texts.format('1 to 500')} 1 that are not, the first null; "
+        f"(3) The labels of {origin} {texts.format('1 to 100')} 2 that are not, the first null, for first 'digits/00004', 'digits/00009'; "
+        f"(4) Keys in {origin} must be unique, found 1 repeated, first 'digits/00001'; "
+        "(1) convert them first; (2) mend these keys, or take the examples out; (3) mend these labels, or take the examples out; "
+        "(4) give each example its own key."
+    )
+
+
+def test_what_only_the_whole_shows_is_named_at_once(digits: Source) -> None:
+    three, eight = rows_of(digits, "train", "3"), rows_of(digits, "train", "8")
+    odd = changed(digits, "labels", {three[5]: "cat"})
+    odd = repeated(repeated(odd, three[0], [rows_of(digits, "holdout", "3")[0]]), three[1], [eight[0]])
+    words = (
+        r"in 3 ways: \(1\) .* has too few examples of 1 of its 11 labels, found 1 of 'cat' in the train split \(at least 5\), 0 of 'cat' in "
+        r"the validation split .*; \(2\) In .*, 2 of 1797 examples .* with another label, first .*; \(3\) In .* in another split, first "
+        r"'digits/.*; \(1\) add examples of them, or take the labels out; \(2\) take the repeats out, .* repeats=0.002; \(3\) take the rep"
+    )
+    with pytest.raises(SourceError, match=words):
+        dataset.examine(odd)
+
+
+def test_a_version_says_what_was_checked(project: Settings, digits: Source) -> None:
+    rows = rows_of(digits, "train", "3")
+    version = dataset.ingest(warehouse.connect(project), repeated(digits, rows[0], rows[1:3]), repeats=0.01)
+    stored = dataset.find(warehouse.connect(project)).checks
+    assert stored == version.checks and stored[0] == "1797 images are uint8 of one shape."
+    assert stored[3] == "Images with another label or in another split are at most 1 %."
+    assert stored[-1].startswith("3 of 1797 examples (0.17 %) have the pixels of another example in the same split, first 'digits/")
+
+
 @pytest.mark.parametrize(("split", "least"), [("train", 5), ("validation", 1), ("holdout", 2)])
 def test_too_few_of_a_label_are_named(digits: Source, split: str, least: int) -> None:
     rows = rows_of(digits, split, "3")
@@ -161,6 +203,8 @@ def test_what_the_warehouse_changes_is_never_a_version(
 
 def test_labels_are_counted_per_split(project: Settings, digits: Source) -> None:
     store = warehouse.connect(project)
-    counts = dataset.label_counts(store, dataset.ingest(store, digits))
+    version = dataset.ingest(store, digits)
+    assert dataset.find(store) == version
+    counts = dataset.label_counts(version)
     assert counts.index.tolist() == [str(label) for label in range(10)] and counts.columns.tolist() == ["train", "validation", "holdout"]
     assert all(counts.loc["3", split] == len(rows_of(digits, split, "3")) for split in counts.columns)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from rowmill.data import dataset, sources, versions, warehouse
 from rowmill.data.sqlite import SqliteWarehouse
-from rowmill.errors import NotFoundError, RowmillError, SourceError
+from rowmill.errors import IntegrityError, NotFoundError, ParameterError, RowmillError, SourceError
 from rowmill.records import DatasetVersion
 from rowmill.settings import Settings
 from rowmill.tables import EXAMPLES, TABLES
 
 from tests.data.test_sources import write_folder
 
-DIGITS_FINGERPRINT = "7c6cc00952f0b0aab11e0f1eb5808380d19a15b8f0c186763f0a12484c926f55"
+DIGITS_FINGERPRINT = "c1e5e1737e1903d6e974288ed66e0aafa0fad9a4b3528b0106068be3c3250e11"
 
 
 @pytest.fixture
@@ -129,6 +129,8 @@ def test_a_correction_is_a_new_version_and_the_old_one_stays(store: warehouse.Wa
     assert after.train.keys == before.train.keys and np.array_equal(after.train.images, before.train.images)
     assert np.flatnonzero(after.train.targets != before.train.targets).tolist() == [3] and new.labels[after.train.targets[3]] == right
     assert np.array_equal(dataset.load(store, old).train.targets, before.train.targets)
+    gained = dataset.label_counts(new) - dataset.label_counts(old)
+    assert gained.loc[right].tolist() == [1, 0, 0] and gained.to_numpy().sum() == 0 and np.abs(gained.to_numpy()).sum() == 2
     assert dataset.find(store, "digits") == new and len(store.read(EXAMPLES, None, ("label",))) == 1797 + 1
 
 
@@ -148,6 +150,34 @@ def test_a_correction_back_has_the_first_fingerprint(store: warehouse.Warehouse)
     assert versions.correct(store, third, {"digits/00000": "0"}, "nothing") == third
 
 
+def test_a_correction_needs_a_reason(store: warehouse.Warehouse) -> None:
+    version = dataset.ingest(store, sources.load("digits"))
+    with pytest.raises(ParameterError, match="1 corrections of labels need a reason; give one, such as reason='seen by eye'"):
+        versions.correct(store, version, {"digits/00000": "5"}, " ")
+
+
+def test_no_corrections_read_nothing(store: warehouse.Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = dataset.ingest(store, sources.load("digits"))
+    monkeypatch.setattr(store, "read", lambda *_: pytest.fail("read"))
+    assert versions.correct(store, version, {}, "") == version
+
+
+def test_versions_are_listed_with_what_changed(store: warehouse.Warehouse) -> None:
+    first = dataset.ingest(store, sources.load("digits"))
+    second = versions.correct(store, first, {"digits/00000": "5", "digits/00003": "8"}, "seen by eye")
+    third = versions.correct(store, second, {"digits/00003": "3"}, "no, it was right")
+    listed = versions.table(store, "digits")
+    assert listed["version"].tolist() == [third.version, second.version, first.version]
+    assert listed["reason"].tolist() == ["no, it was right", "seen by eye", "ingested"] and listed["labels"].tolist() == [10] * 3
+    assert listed["train"].iloc[0] == first.counts["train"] and (listed["actor"] == first.actor).all()
+    assert versions.changes(store, second).to_numpy().tolist() == [
+        ["digits/00000", "relabelled", "0", "5"],
+        ["digits/00003", "relabelled", "3", "8"],
+    ]
+    assert versions.changes(store, third)["key"].tolist() == ["digits/00003"] and versions.changes(store, first).empty
+    assert versions.table(store, "nobody").empty
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [({"digits/99999": "1"}, "has no key 'digits/99999'"), ({"digits/00000": "cat"}, "has no label 'cat'; use one of 0, 1")],
@@ -155,7 +185,7 @@ def test_a_correction_back_has_the_first_fingerprint(store: warehouse.Warehouse)
 def test_a_wrong_correction_is_named_and_changes_nothing(store: warehouse.Warehouse, labels: dict[str, str], words: str) -> None:
     version = dataset.ingest(store, sources.load("digits"))
     with pytest.raises(RowmillError, match=words):
-        versions.correct(store, version, labels, "")
+        versions.correct(store, version, labels, "by eye")
     assert dataset.versions(store) == [version]
 
 
@@ -175,3 +205,35 @@ def test_the_difference_of_two_versions(store: warehouse.Warehouse) -> None:
         ["digits/new", "added", "", "8"],
     ]
     assert versions.difference(store, old, old).empty
+
+
+def test_the_same_bytes_in_another_shape_are_another_version(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    scrambled = dataclasses.replace(source, images=source.images.reshape(-1, 16, 4, 1))
+    first, second = dataset.ingest(store, scrambled), dataset.ingest(store, source)
+    assert first.version != second.version and second.shape == (8, 8, 1)
+    assert dataset.load(store, second).train.images.shape[1:] == (8, 8, 1)
+
+
+def test_a_label_is_not_corrected_away(store: warehouse.Warehouse) -> None:
+    source = sources.load("digits")
+    version = dataset.ingest(store, source)
+    nines = {key: "4" for key, label in zip(source.keys, source.labels, strict=True) if label == "9"}
+    with pytest.raises(SourceError, match="corrected, has too few examples of 1 of its 10 labels; found 0 of '9' in the train split"):
+        versions.correct(store, version, nines, "no nines")
+    assert dataset.versions(store) == [version]
+
+
+@pytest.mark.parametrize("labels", ["{a:9", {"digits/00000": 5}, {1: "5"}, {"digits/00000": ["5"]}])
+def test_corrections_are_texts(store: warehouse.Warehouse, labels: object) -> None:
+    with pytest.raises(ParameterError, match="Corrections must be keys with their right labels, both texts; found"):
+        versions.correct(store, dataset.ingest(store, sources.load("digits")), labels, "by eye")  # type: ignore[arg-type]
+
+
+def test_an_image_of_another_size_is_never_read_as_part_of_the_next(store: warehouse.Warehouse) -> None:
+    version = dataset.ingest(store, sources.load("digits"))
+    rows = dataset.rows_of(store, version)
+    rows["image"] = [image[:-1] if place == 7 else image for place, image in enumerate(rows["image"])]
+    store.append(EXAMPLES, rows.assign(ingest_id="odd"))
+    with pytest.raises(IntegrityError, match="Each stored image must have 64 bytes; found 1 that have not"):
+        dataset.load(store, dataclasses.replace(version, ingest_ids=("odd",)))

@@ -214,4 +214,4 @@ def test_a_folder_of_images_becomes_a_version(project, tmp_path: Path) -> None:
     store = warehouse.connect(project)
     version = dataset.ingest(store, sources.load(str(tmp_path / "animals")))
     assert version.shape == (6, 5, 3) and version.labels == ("ant", "bee") and sum(version.counts.values()) == 80
-    assert dataset.label_counts(store, version).sum().to_dict() == version.counts
+    assert dataset.label_counts(version).sum().to_dict() == version.counts

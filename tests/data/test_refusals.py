@@ -1,5 +1,6 @@
 """What goes wrong on Google is one sentence with the next step, and never an empty frame."""
 
+import dataclasses
 import http.server
 import json
 import threading
@@ -11,10 +12,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.api_core.exceptions import Unauthorized
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from rowmill import settings
 from rowmill.data import bigquery as room
 from rowmill.data import refusals, warehouse
+from rowmill.data.bigquery import BigqueryWarehouse
 from rowmill.errors import NotFoundError, RowmillError, SettingsError, WarehouseError
 from rowmill.settings import Settings
 from rowmill.tables import Table
@@ -27,8 +30,9 @@ Answer = tuple[int, dict]
 
 
 class Google(http.server.ThreadingHTTPServer):
-    """Answers every request by `answer(path)`."""
+    """Answers every request by `answer(path)`; the last request's body is in `body`."""
 
+    body: bytes
     answer: Callable[[str], Answer]
     daemon_threads = True
 
@@ -38,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request of any method."""
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         status, body = self.server.answer(f"{self.command} {self.path.split('?')[0]}")
         data = json.dumps(body).encode()
         self.send_response(status)
@@ -148,7 +152,7 @@ def test_each_refusal_of_a_query_or_load_is_a_sentence(
 def test_a_query_that_fails_is_no_empty_frame(on_bigquery: Settings) -> None:
     store = warehouse.connect(on_bigquery)
     store.append(TABLE, rows("a"))
-    bigquery.Client(on_bigquery.warehouse_project, room.AnonymousCredentials()).delete_table(f"{on_bigquery.warehouse_dataset}.things")
+    bigquery.Client(on_bigquery.warehouse_project, AnonymousCredentials()).delete_table(f"{on_bigquery.warehouse_dataset}.things")
     with pytest.raises(WarehouseError, match=f"BigQuery does not take this for .*{on_bigquery.warehouse_dataset}.things: .*things"):
         store.read(TABLE)
     assert warehouse.connect(on_bigquery).read(TABLE).empty
@@ -157,10 +161,10 @@ def test_a_query_that_fails_is_no_empty_frame(on_bigquery: Settings) -> None:
 def test_a_missing_data_set_is_empty_until_the_first_append(on_bigquery: Settings) -> None:
     store = warehouse.connect(on_bigquery)
     assert store.read(TABLE).empty
-    with bigquery.Client(on_bigquery.warehouse_project, room.AnonymousCredentials()) as client:
-        assert on_bigquery.warehouse_dataset not in {found.dataset_id for found in client.list_datasets()}
+    with bigquery.Client(on_bigquery.warehouse_project, AnonymousCredentials()) as asked:
+        assert on_bigquery.warehouse_dataset not in {found.dataset_id for found in asked.list_datasets()}
         store.append(TABLE, rows("a"))
-        assert client.get_dataset(on_bigquery.warehouse_dataset).location == "EU"
+        assert asked.get_dataset(on_bigquery.warehouse_dataset).location == "EU"
 
 
 def test_another_table_of_the_name_is_refused(on_bigquery: Settings) -> None:
@@ -183,14 +187,14 @@ def test_a_place_that_google_does_not_have_is_refused(store: warehouse.Warehouse
 
 def test_refused_credentials_are_a_sentence() -> None:
     with pytest.raises(WarehouseError, match="no longer accepts this machine's credentials for p.d.t: nope; run `gcloud auth"):
-        with refusals.told("p.d.t", "EU"):
+        with refusals.told(refusals.Asked("p.d.t", "p", "EU", "a role")):
             raise Unauthorized("nope")
 
 
-def test_silence_is_a_sentence(store: warehouse.Warehouse, google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(room._PATIENCE, "retry", bigquery.DEFAULT_RETRY.with_timeout(0.5))
+def test_silence_is_a_sentence(store: BigqueryWarehouse, google: Google) -> None:
+    store.access = dataclasses.replace(store.access, patience_seconds=0.5)
     google.server_close()
-    with pytest.raises(WarehouseError, match="BigQuery cannot be reached for my-project.rowmill.things: .* look at the network"):
+    with pytest.raises(WarehouseError, match="BigQuery cannot be reached for .*my-project.rowmill.things: .* look at the network"):
         store.read(TABLE)
 
 

@@ -105,9 +105,22 @@ class Contract:
         assert store.read(TABLE, {"name": "b", "count": 1, "share": 1 / 3}, ("name",))["name"].tolist() == ["b"]
         assert store.read(TABLE, {"count": 2}).empty
 
+    def test_a_scan_gives_what_a_read_gives(self, store: warehouse.Warehouse) -> None:
+        assert store.scan(TABLE).num_rows == 0
+        texts = ["a", "b' OR 1=1", 'c"\\', "Größe"]
+        store.append(TABLE, rows(*texts))
+        assert store.scan(TABLE).to_pandas().to_numpy().tolist() == store.read(TABLE).to_numpy().tolist()
+        found = store.scan(TABLE, {"name": texts[1:]}, ("blob", "name"))
+        assert found.column_names == ["blob", "name"] and found["name"].to_pylist() == texts[1:]
+        assert store.scan(TABLE, {"name": ["nobody"]}).schema.types == store.scan(TABLE).schema.types
+        with pytest.raises(NotFoundError, match="Table things has no column 'colour'"):
+            store.scan(TABLE, {"colour": ["red"]})
+
     def test_records_come_back_equal(self, store: warehouse.Warehouse) -> None:
         models = Registry(store, Path("nowhere"))
-        trial = Trial("kx3v9q2m-t001", "digits", "0" * 12, "completed", {"units": [64, 32], "rate": 0.1}, 0.9, (0.5, 0.9), seed=3)
+        trial = Trial(
+            "kx3v9q2m-t001", "digits", "0" * 12, "completed", {"units": [64, 32], "rate": 0.1}, 0.9, (0.5, 0.9), seed=3, accuracy=0.9
+        )
         deployment = Deployment("kx3v9q2m-t001", "digits", "deploy", "local", "", "f" * 64, "serving", "by hand", "me", 1.5)
         for record in (trial, deployment):
             models.add(record)

@@ -24,6 +24,12 @@ class Emulator:
     log: Path
 
     @property
+    def warehouse(self) -> dict[str, str]:
+        """The settings of a warehouse on it, with a data set that nobody else uses."""
+        names = {"project": PROJECT, "dataset": f"set_{secrets.token_hex(4)}", "emulator": self.address}
+        return {f"warehouse_{name}": value for name, value in names.items()}
+
+    @property
     def environment(self) -> dict[str, str]:
         """What Google's client and rowmill's settings read to find it, with a data set that nobody else uses."""
         return {
@@ -64,6 +70,6 @@ def free_pair() -> int:
     """Return a free port whose next one is free too."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as first, contextlib.suppress(OSError, OverflowError):
-            port = first.getsockname()[1]
+            port = int(first.getsockname()[1])
             socket.create_server(("127.0.0.1", port + 1)).close()
             return port

@@ -123,7 +123,7 @@ def wide_rows_in_small_messages() -> None:
         if not table:
             return table
         rows = max(1, MESSAGE_BYTES * len(table) // max(1, table.nbytes))
-        return pa.Table.from_batches(table.combine_chunks().to_batches(max_chunksize=rows), schema=table.schema)
+        return pa.Table.from_batches(table.to_batches(max_chunksize=rows), schema=table.schema)
 
     read_session.get_stream_data = read_servicer.get_stream_data = in_small_batches
 

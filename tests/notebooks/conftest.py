@@ -14,7 +14,7 @@ from rowmill import jobs
 from tests.conftest import ROOT
 
 PARTS = ("notebooks", "dashboards", "cloud_function", "rowmill.toml")
-SMALL = "trials=1 epochs=12 minutes=2.0 seed=11"
+SMALL = "trials=1 epochs=12 minutes=2.0 seed=11 check_up=False"
 
 Rowmill = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -32,6 +32,26 @@ def make_clone(folder: Path) -> dict[str, str]:
     ports = {"ROWMILL_TARGET_PORT": str(jobs.free_port()), "ROWMILL_DASHBOARD_PORT": str(jobs.free_port())}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ROWMILL_")}
     return {**kept, **ports, "HOME": str(folder)}
+
+
+def nbval(path: Path, clone: tuple[Path, dict[str, str]]) -> None:
+    """Run a notebook again, comparing the outputs that it marks."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=120",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:bqemulator",
+        str(path),
+    ]
+    done = subprocess.run(command, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.fixture(name="clone", scope="module")

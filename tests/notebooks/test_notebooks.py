@@ -11,6 +11,7 @@ from rowmill import pipeline, settings
 from rowmill.errors import ParameterError
 
 from tests.conftest import ROOT
+from tests.notebooks.conftest import nbval
 
 NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "dashboards").glob("*.ipynb")])
 FORBIDDEN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Try, ast.While, ast.Lambda)
@@ -41,26 +42,6 @@ def test_parameters_are_one_cell_each_with_a_comment_or_a_plain_name(name: str) 
     assert all(isinstance(node, ast.Assign) for node in ast.parse("".join(cells[0]["source"])).body)
 
 
-def nbval(path: Path, clone: Clone) -> None:
-    """Run a notebook again, comparing the outputs that it marks."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval-lax",
-        "--nbval-current-env",
-        "--nbval-cell-timeout=120",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:bqemulator",
-        str(path),
-    ]
-    done = subprocess.run(command, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 def test_all_run_by_papermill_and_again_by_nbval(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, environment = clone
     for name, value in environment.items():
@@ -77,22 +58,35 @@ def test_all_run_by_papermill_and_again_by_nbval(clone: Clone, monkeypatch: pyte
 def test_nbval_sees_a_changed_fingerprint(clone: Clone) -> None:
     path = clone[0] / ".rowmill" / "runs" / "once" / "01_ingest.ipynb"
     changed = path.with_stem("changed")
-    changed.write_text(path.read_text().replace("7c6cc00952f0b0aa", "7c6cc00952f0b0ab"))
+    changed.write_text(path.read_text().replace("c1e5e1737e1903d6", "c1e5e1737e1903dX"))
     with pytest.raises(AssertionError, match="Cell outputs differ"):
         nbval(changed, clone)
+
+
+def test_accepted_corrections_make_a_version_that_the_next_ingest_keeps(
+    clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**clone[1], "ROWMILL_STATE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    project = settings.load(clone[0])
+    accepted = {"suspects": 3, "corrections": {"digits/00000": "5"}, "reason": "seen by eye"}
+    first = pipeline.step(project, "01_ingest", tmp_path / "first", accepted)
+    assert first["dataset_version"] != "c1e5e1737e19" and "likeliest wrong labels" in (tmp_path / "first" / "01_ingest.ipynb").read_text()
+    assert pipeline.step(project, "01_ingest", tmp_path / "again", {}) == first
 
 
 def test_papermill_alone_refuses_an_unknown_parameter(clone: Clone) -> None:
     command = [sys.executable, "-m", "papermill", "notebooks/01_ingest.ipynb", "out.ipynb", "-p", "sauce", "digits"]
     done = subprocess.run(command, cwd=clone[0], env=clone[1], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "Notebook 01_ingest has no parameter 'sauce'; use some of source, size, colour, repeats, service, result." in done.stderr
+    assert "Notebook 01_ingest has no parameter 'sauce'; use some of source, size, colour, key_column, " in done.stderr
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"trials": "abc"}, "Parameter trials must be of type int, such as 4; found 'abc'"),
+        ({"space": 3}, "Parameter space must be of type dict"),
         ({"trials": True}, "Parameter trials must be of type int"),
         ({"minutes": "4"}, "Parameter minutes must be of type float"),
         ({"space": []}, "Parameter space must be of type dict"),
@@ -108,13 +102,20 @@ def test_check_names_what_is_wrong(values: dict[str, object], words: str, monkey
         pipeline.check("02_search", values)
 
 
+def test_only_a_space_may_be_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ParameterError, match="Parameter corrections must be of type dict, such as {}; found 'file.json'"):
+        pipeline.check("01_ingest", {"corrections": "file.json"})
+
+
 def test_check_takes_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    given = {"trials": 2, "minutes": 3, "network": "mlp", "result": "x"}
+    given = {"trials": 2, "minutes": 3, "network": "mlp", "space": "space.yaml", "result": "x"}
     # Names of other cells are there when a cell is run again by hand.
     again = {**given, "data": 1, "In": ["", "import x", "# Parameters\ntrials = 2", "data = 1"], "pipeline": pipeline}
     assert pipeline.check("02_search", again) == {
         "trials": 2,
         "minutes": 3,
         "network": "mlp",
+        "space": "space.yaml",
     }

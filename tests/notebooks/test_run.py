@@ -82,7 +82,7 @@ def test_the_readmes_papermill_lines_work(first: dict[str, str], clone: Clone) -
 
 
 def test_a_second_run_judges_against_what_serves(first: dict[str, str], rowmill: Rowmill) -> None:
-    done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=2.0 seed=12 network=mlp space={}")
+    done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=2.0 seed=12 network=mlp check_up=False")
     second = facts(done.stdout)
     assert done.returncode == 0 and second["Model"] != first["Model"]
     assert f"{second['Model']} is worse than {first['Model']}, which keeps serving" in second["Verdict"]
@@ -101,7 +101,7 @@ def test_stop_stops_all_and_a_run_serves_again(first: dict[str, str], rowmill: R
         "--source",
         str(write_folder(tmp_path / "shapes")),
         "--parameters",
-        "minutes=1.0 service=digits network=mlp trials=1 epochs=1 space={}",
+        "minutes=1.0 service=digits network=mlp trials=1 epochs=1 check_up=False",
     )
     assert refused.returncode == 1 and "takes 5x4x1 pixels and answers 0, 1, 2, but" in refused.stderr
     with urllib.request.urlopen(first["Function"]) as answer:
@@ -110,7 +110,11 @@ def test_stop_stops_all_and_a_run_serves_again(first: dict[str, str], rowmill: R
 
 def test_a_folder_is_a_service_of_its_own(first: dict[str, str], rowmill: Rowmill, clone: Clone, tmp_path: Path) -> None:
     done = rowmill(
-        "run", "--source", str(write_folder(tmp_path / "shapes")), "--parameters", "trials=1 epochs=1 minutes=1.0 network=mlp space={}"
+        "run",
+        "--source",
+        str(write_folder(tmp_path / "shapes")),
+        "--parameters",
+        "trials=1 epochs=1 minutes=1.0 network=mlp check_up=False",
     )
     told = facts(done.stdout)
     assert done.returncode == 0, done.stderr
@@ -176,7 +180,7 @@ def test_a_silent_endpoint_ends_in_cannot_tell(first: dict[str, str], rowmill: R
     rowmill("stop")
     for folder in ("bundles", f"artefacts/{first['Model']}"):
         shutil.rmtree(clone[0] / ".rowmill" / folder)
-    done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=1.0 network=mlp space={}")
+    done = rowmill("run", "--parameters", "trials=1 epochs=1 minutes=1.0 network=mlp check_up=False")
     told = facts(done.stdout)
     assert done.returncode == 1 and f"Model {first['Model']} should serve at" in done.stderr
     assert f"than {first['Model']}, which should serve but gives no answer" in told["Verdict"]

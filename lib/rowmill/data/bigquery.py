@@ -1,21 +1,20 @@
 """The warehouse on Google: tables of one BigQuery data set, written and read by pandas-gbq."""
 
-import functools
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import grpc
+import numpy as np
 import pandas as pd
 import pandas_gbq
+import pyarrow as pa
 from google.api_core.exceptions import NotFound
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
-from google.cloud.bigquery_storage_v1 import BigQueryReadClient
-from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
 from rowmill.data import refusals
-from rowmill.data.rows import as_kinds, check_columns, checked_values, wanted_columns
+from rowmill.data.client import Access
+from rowmill.data.rows import BINARY, as_arrow, as_kinds, check_columns, checked_values, take, wanted_columns
 from rowmill.errors import SettingsError, WarehouseError
 from rowmill.records import now
 from rowmill.tables import EXAMPLES, Table
@@ -28,33 +27,28 @@ _ORDER = {"appended_at": "TIMESTAMP", "appended_row": "INT64"}
 # The day by which a large table is laid apart and the columns it is kept together by: reading an ingest does not scan all.
 _LAYOUT = {EXAMPLES.name: ("ingested_at", ["ingest_id", "split"])}
 
-# Google's client tries for ten minutes by itself; who has no network is told sooner.
-_PATIENCE: dict[str, Any] = {"retry": bigquery.DEFAULT_RETRY.with_timeout(30), "timeout": 30}
-
 
 class BigqueryWarehouse:
-    """A `Warehouse` in one data set, by application-default credentials.
+    """A `Warehouse` in one data set.
 
     Attributes:
-        project: The project that holds the data set and pays for loads and queries.
+        access: The way there; its project holds the data set, which lies in its location.
         dataset: The data set; made by the first append when it is not there.
-        location: Where it lies, such as `EU`.
-        emulator: Address of an emulator in Google's place, whose Storage API listens one port further; empty for Google.
+        cache: The folder of images that were read before: reading them again would be billed again.
     """
 
-    def __init__(self, project: str, dataset: str, location: str, *, emulator: str = "") -> None:
-        self.project = project
+    def __init__(self, access: Access, dataset: str, cache: Path) -> None:
+        self.access = access
         self.dataset = dataset
-        self.location = location
-        self.emulator = emulator
+        self.cache: Path | None = cache
         self._known: set[str] = set()
 
     def append(self, table: Table, rows: pd.DataFrame) -> None:
         """Add rows by one load job, which is atomic; see `Warehouse.append`."""
         check_columns(table, rows)
-        values = {name: checked_values(table, name, rows) for name in table.columns}
+        values = {name: _column(table, name, rows) for name in table.columns}
         stamped = pd.DataFrame({**values, "appended_at": now(), "appended_row": range(len(rows))})
-        with refusals.told(self._name(table), self.location):
+        with refusals.told(self._asked(table)):
             if not self._has(table):
                 self._create(table)
             pandas_gbq.to_gbq(
@@ -64,7 +58,7 @@ class BigqueryWarehouse:
                 api_method="load_parquet",
                 table_schema=[field.to_api_repr() for field in _schema(table)],
                 progress_bar=False,
-                **self._way,
+                **self.access.way,
             )
 
     def read(self, table: Table, where: Mapping[str, Any] | None = None, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -72,27 +66,38 @@ class BigqueryWarehouse:
         wanted = wanted_columns(table, where, columns)
         condition = " AND ".join(f"`{name}` = @{name}" for name in where or {}) or "TRUE"
         query = f"SELECT {', '.join(f'`{name}`' for name in (*wanted, *_ORDER))} FROM `{self._name(table)}` WHERE {condition}"
-        with refusals.told(self._name(table), self.location):
+        with refusals.told(self._asked(table)):
             if not self._has(table):
                 return as_kinds(table, pd.DataFrame(columns=wanted, dtype=object))
-            found = pandas_gbq.read_gbq(
-                query, configuration=_parameters(table, where or {}), use_bqstorage_api=True, progress_bar_type=None, **self._way
-            )
+            parameters = _parameters(table, where or {})
+            if "BYTES" in map(table.columns.get, wanted):
+                which = f"{split} images" if (split := (where or {}).get("split")) else "images"
+                self.access.announce(
+                    f"the {which} in {self._name(table)}", self.access.dry_run(query, parameters).total_bytes_processed or 0
+                )
+            found = self.access.read(query, parameters)
         # Sorted here: sorted by BigQuery, a result comes in one stream instead of several.
         return as_kinds(table, found.sort_values(list(_ORDER), ignore_index=True)[wanted])
 
+    def scan(self, table: Table, where: Mapping[str, Sequence[str]] | None = None, columns: Sequence[str] = ()) -> pa.Table:
+        """Return the matching rows by the Storage API, without a query; see `Warehouse.scan`."""
+        wanted = wanted_columns(table, where, columns)
+        restriction = " AND ".join(f"`{name}` IN ({_literals(values)})" for name, values in (where or {}).items())
+        which = f"the {' and '.join((where or {}).get('split', ()))} images in {self._name(table)}".replace("  ", " ")
+        with refusals.told(self._asked(table)):
+            if not self._has(table):
+                return as_arrow(table, wanted)
+            found = self.access.download(which, self._name(table), (*wanted, *_ORDER), restriction)
+        order = np.lexsort([found[name].to_numpy() for name in reversed(_ORDER)])
+        # Most answers are in order already; to sort images is to copy them.
+        return (take(found, order) if (np.diff(order) < 0).any() else found).select(wanted)
+
+    def _asked(self, table: Table) -> refusals.Asked:
+        role = f"BigQuery Data Editor on data set {self.dataset}"
+        return refusals.Asked(self._name(table), self.access.project, self.access.location, role)
+
     def _name(self, table: Table) -> str:
-        return f"{self.project}.{self.dataset}.{table.name}"
-
-    @property
-    def _way(self) -> dict[str, Any]:
-        return {"project_id": self.project, "location": self.location, "bigquery_client": self._client}
-
-    @functools.cached_property
-    def _client(self) -> bigquery.Client:
-        if self.emulator:
-            return _EmulatorClient(self.project, AnonymousCredentials(), location=self.location)
-        return bigquery.Client(self.project, location=self.location)
+        return f"{self.access.project}.{self.dataset}.{table.name}"
 
     def _has(self, table: Table) -> bool:
         """Say whether the table is there, looking once; raise if it is another one than the schema says."""
@@ -101,7 +106,7 @@ class BigqueryWarehouse:
         if not self._has_dataset():
             return False
         try:
-            found = self._client.get_table(self._name(table), **_PATIENCE)
+            found = self.access.client.get_table(self._name(table))
         except NotFound:
             return False
         kinds = {field.name: _LEGACY.get(field.field_type, field.field_type) for field in found.schema}
@@ -117,17 +122,17 @@ class BigqueryWarehouse:
         return True
 
     def _has_dataset(self) -> bool:
-        name = f"{self.project}.{self.dataset}"
+        name = f"{self.access.project}.{self.dataset}"
         try:
-            found = self._client.get_dataset(name, **_PATIENCE)
+            found = self.access.client.get_dataset(name)
         except NotFound as error:
             # That the project is missing is no answer to this question.
             if "dataset" not in refusals.message(error).lower():
                 raise
             return False
-        if found.location.lower() != self.location.lower():
+        if found.location.lower() != self.access.location.lower():
             raise SettingsError(
-                f"Data set {name} does not lie in warehouse.location = {self.location!r}",
+                f"Data set {name} does not lie in warehouse.location = {self.access.location!r}",
                 found=repr(found.location),
                 step=f"set location = {found.location!r} in rowmill.toml, or warehouse.dataset to another data set",
             )
@@ -135,33 +140,34 @@ class BigqueryWarehouse:
 
     def _create(self, table: Table) -> None:
         if not self._has_dataset():
-            made = bigquery.Dataset(f"{self.project}.{self.dataset}")
-            made.location = self.location
-            self._client.create_dataset(made, exists_ok=True, **_PATIENCE)
+            made = bigquery.Dataset(f"{self.access.project}.{self.dataset}")
+            made.location = self.access.location
+            self.access.client.create_dataset(made, exists_ok=True)
         blank = bigquery.Table(self._name(table), _schema(table))
         if table.name in _LAYOUT:
             day, together = _LAYOUT[table.name]
             blank.time_partitioning = bigquery.TimePartitioning(field=day)
             blank.clustering_fields = together
-        self._client.create_table(blank, exists_ok=True, **_PATIENCE)
+        self.access.client.create_table(blank, exists_ok=True)
         self._known.add(table.name)
-
-
-class _EmulatorClient(bigquery.Client):
-    """A client whose Storage API is the emulator's, one port further; the REST address is Google's own variable."""
-
-    def _ensure_bqstorage_client(self, *_: Any, **__: Any) -> BigQueryReadClient:
-        # A new channel each time: whoever asks for it closes it.
-        address = urlsplit(str(self._connection.API_BASE_URL))
-        channel = grpc.insecure_channel(f"{address.hostname}:{(address.port or 0) + 1}")
-        return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
 
 
 def _schema(table: Table) -> list[bigquery.SchemaField]:
     return [bigquery.SchemaField(name, _TYPES.get(kind, kind)) for name, kind in {**table.columns, **_ORDER}.items()]
 
 
-def _parameters(table: Table, where: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the query's configuration: values go beside the SQL, never into it."""
-    parameters = [bigquery.ScalarQueryParameter(n, _TYPES.get(table.columns[n], table.columns[n]), v) for n, v in where.items()]
-    return bigquery.QueryJobConfig(query_parameters=parameters, use_legacy_sql=False).to_api_repr()
+def _column(table: Table, name: str, rows: pd.DataFrame) -> Any:
+    """Return a column that was checked, without a copy: as lists of objects, images are in memory twice more."""
+    if rows[name].dtype == BINARY:
+        return rows[name].array
+    values = checked_values(table, name, rows)
+    return rows[name].array if isinstance(values, list) else values.array
+
+
+def _literals(values: Sequence[str]) -> str:
+    """Return texts as GoogleSQL writes them, which is as JSON does; a read session takes no parameters."""
+    return ", ".join(json.dumps(value, ensure_ascii=False) for value in values)
+
+
+def _parameters(table: Table, where: Mapping[str, Any]) -> list[bigquery.ScalarQueryParameter]:
+    return [bigquery.ScalarQueryParameter(n, _TYPES.get(table.columns[n], table.columns[n]), v) for n, v in where.items()]

@@ -1,18 +1,22 @@
 """Rows become arrays: the splits, the versions, the fingerprint."""
 
 import hashlib
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from rowmill import settings
-from rowmill.data import contract
+from rowmill.data import cache, contract
 from rowmill.data.contract import HOLDOUT, TRAIN, VALIDATION, Report
 from rowmill.data.reading import Source
+from rowmill.data.rows import as_binary, bytes_of, take
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError
 from rowmill.records import DatasetVersion, check_service, now
@@ -92,8 +96,8 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "", repeats: flo
         IntegrityError: The warehouse does not hold what it was sent.
     """
     service = check_service(service or source.name)
-    rows, _ = _checked(source, repeats)
-    fingerprint = contract.fingerprint(rows)
+    rows, report = _checked(source, repeats)
+    fingerprint = contract.fingerprint(rows, source.images.shape[1:])
     known = versions(warehouse, service)
     for same in known:
         if same.fingerprint == fingerprint:
@@ -110,6 +114,8 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "", repeats: flo
         counts=_counts(rows),
         actor=settings.actor(),
         reason="ingested",
+        checks=report.checks,
+        label_counts=contract.label_counts(rows),
     )
     warehouse.append(EXAMPLES, rows)
     contract.check_stored(rows, _stored(warehouse, version))
@@ -149,19 +155,17 @@ def find(warehouse: Warehouse, service: str = "", version: str = "") -> DatasetV
 
 def load(warehouse: Warehouse, version: DatasetVersion) -> Dataset:
     """Return the train and validation splits of a version; the holdout stays where it is."""
-    return Dataset(version, _load_split(warehouse, version, TRAIN), _load_split(warehouse, version, VALIDATION))
+    return Dataset(version, *_load(warehouse, version, (TRAIN, VALIDATION)))
 
 
-def label_counts(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
-    """Return the rows per label (index, in the version's order) and split (columns train, validation, holdout), without reading pixels."""
-    rows = rows_of(warehouse, version, ("example_id", "label", "split"))
-    counts = contract.summary(rows).unstack("split", fill_value=0)
-    return counts.reindex(index=list(version.labels), columns=[TRAIN, VALIDATION, HOLDOUT], fill_value=0)
+def label_counts(version: DatasetVersion) -> pd.DataFrame:
+    """Return the rows per label (index, in the version's order) and split (columns train, validation, holdout)."""
+    return pd.DataFrame(version.label_counts).T.reindex(index=list(version.labels), columns=[TRAIN, VALIDATION, HOLDOUT], fill_value=0)
 
 
 def load_holdout(warehouse: Warehouse, version: DatasetVersion) -> Examples:
     """Return the holdout. For `judging.validation` alone: what training has seen cannot judge it."""
-    return _load_split(warehouse, version, HOLDOUT)
+    return _load(warehouse, version, (HOLDOUT,))[0]
 
 
 def rows_of(warehouse: Warehouse, version: DatasetVersion, columns: Sequence[str] = (), split: str = "") -> pd.DataFrame:
@@ -169,22 +173,68 @@ def rows_of(warehouse: Warehouse, version: DatasetVersion, columns: Sequence[str
     only = {"split": split} if split else {}
     parts = [warehouse.read(EXAMPLES, {"ingest_id": ingest_id, **only}, columns) for ingest_id in version.ingest_ids]
     rows = pd.concat(parts, ignore_index=True)
-    # Each key stays at its first place, so that a correction changes labels and nothing else.
-    latest = rows.drop_duplicates("example_id", keep="last").set_index("example_id")
-    return latest.loc[rows["example_id"].unique()].reset_index()
+    return rows.iloc[_latest(rows["example_id"])].reset_index(drop=True)
 
 
-def _load_split(warehouse: Warehouse, version: DatasetVersion, split: str) -> Examples:
-    rows = rows_of(warehouse, version, ("example_id", "image", "label"), split)
-    if len(rows) != version.counts[split]:
-        raise NotFoundError(
-            f"Version {version.version} lists {version.counts[split]} {split} rows",
-            found=f"{len(rows)} in the warehouse",
-            step="ingest its source again",
-        )
-    images = np.frombuffer(b"".join(rows["image"]), np.uint8).reshape(-1, *version.shape)
-    place = {label: index for index, label in enumerate(version.labels)}
-    return Examples(rows["example_id"].tolist(), images, rows["label"].map(place).to_numpy().astype(np.int64))
+def _load(warehouse: Warehouse, version: DatasetVersion, splits: Sequence[str]) -> list[Examples]:
+    # The last ingest is of this version alone: two versions with one fingerprint may have their rows in another order.
+    path = warehouse.cache and warehouse.cache / f"{version.version}-{version.ingest_ids[-1]}" / f"{'-'.join(splits)}.npz"
+    names = [f"{split} {what}" for split in splits for what in ("keys", "images", "targets")]
+    arrays = cache.kept(path, names, lambda: _read(warehouse, version, splits))
+    keys = [arrays[f"{split} keys"].tobytes().decode().split("\n") for split in splits]
+    return [Examples(key, arrays[f"{split} images"], arrays[f"{split} targets"]) for key, split in zip(keys, splits, strict=True)]
+
+
+def _read(warehouse: Warehouse, version: DatasetVersion, splits: Sequence[str]) -> cache.Arrays:
+    """Return each split's `images` and `targets` as in `Examples`, and its `keys`: UTF-8 lines as uint8."""
+    wanted = ("example_id", "label", "split", "image")
+    rows = pa.concat_tables([warehouse.scan(EXAMPLES, {"ingest_id": [i], "split": splits}, wanted) for i in version.ingest_ids])
+    if len(version.ingest_ids) > 1:
+        rows = take(rows, _latest(rows["example_id"].to_pylist()))
+    place = _places(rows["split"], splits)
+    chosen = [place == number for number in range(len(splits))]
+    for split, mask in zip(splits, chosen, strict=True):
+        if mask.sum() != version.counts[split]:
+            raise NotFoundError(
+                f"Version {version.version} lists {version.counts[split]} {split} rows",
+                found=f"{mask.sum()} in the warehouse",
+                step="ingest its source again",
+            )
+    keys, targets = rows["example_id"].to_numpy(), _places(rows["label"], version.labels)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for split, mask, images in zip(splits, chosen, _pixels(rows["image"], chosen, version.shape), strict=True):
+        arrays[f"{split} keys"] = np.frombuffer("\n".join(keys[mask]).encode(), np.uint8)
+        arrays[f"{split} images"], arrays[f"{split} targets"] = images, targets[mask]
+    return arrays
+
+
+def _places(texts: pa.ChunkedArray, known: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return where each text is in `known`."""
+    return pd.Index(known).get_indexer(texts.to_pandas()).astype(np.int64)
+
+
+def _latest(keys: Iterable[str]) -> list[int]:
+    """Return the last row of each key; a key stays at its first place, so that a correction changes labels and nothing else."""
+    return list({key: row for row, key in enumerate(keys)}.values())
+
+
+def _pixels(column: pa.ChunkedArray, chosen: Sequence[npt.NDArray[np.bool_]], shape: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+    """Return the images of the rows that each mask chooses, (rows, *shape), copied once.
+
+    Raises:
+        IntegrityError: One has not the bytes of its shape.
+    """
+    found = [np.empty((int(mask.sum()), math.prod(shape)), np.uint8) for mask in chosen]
+    filled, first = [0] * len(found), 0
+    for chunk in column.chunks:
+        pixels = bytes_of(chunk, math.prod(shape))
+        for number, mask in enumerate(chosen):
+            mine = mask[first : first + len(chunk)]
+            end = filled[number] + int(mine.sum())
+            np.compress(mine, pixels, axis=0, out=found[number][filled[number] : end])
+            filled[number] = end
+        first += len(chunk)
+    return [images.reshape(-1, *shape) for images in found]
 
 
 def _renew(warehouse: Warehouse, version: DatasetVersion) -> DatasetVersion:
@@ -198,20 +248,21 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
     return {split: int((rows["split"] == split).sum()) for split in (TRAIN, VALIDATION, HOLDOUT)}
 
 
-def _rows(source: Source) -> pd.DataFrame:
-    pixels = [image.tobytes() for image in source.images]
+def rows_from(source: Source) -> pd.DataFrame:
+    """Return a source's examples as rows of the table `examples`: a new ingest, which nobody has checked yet."""
+    pixels = np.ascontiguousarray(source.images).reshape(len(source.images), -1)
     height, width, channels = source.images.shape[1:]
     return pd.DataFrame(
         {
             "ingest_id": secrets.token_hex(8),
             "example_id": source.keys,
-            "image": pixels,
+            "image": as_binary(pixels),
             "height": height,
             "width": width,
             "channels": channels,
             "label": source.labels,
             "split": assign_splits(source.keys, source.declared_holdout),
-            "sha256": [hashlib.sha256(image).hexdigest() for image in pixels],
+            "sha256": [hashlib.sha256(image.data).hexdigest() for image in pixels],
             "ingested_at": now(),
         }
     )
@@ -219,7 +270,7 @@ def _rows(source: Source) -> pd.DataFrame:
 
 def _checked(source: Source, repeats: float) -> tuple[pd.DataFrame, Report]:
     contract.check_source(source)
-    rows = _rows(source)
+    rows = rows_from(source)
     return rows, contract.check_rows(rows, source, repeats)
 
 

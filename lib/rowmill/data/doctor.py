@@ -8,20 +8,25 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from rowmill.data.dataset import Dataset
-from rowmill.errors import SourceError
+from rowmill.errors import ParameterError, SourceError
 
 _FOLDS = 3
 _REPEATS = 3
 
 
-def suspects(data: Dataset) -> pd.DataFrame:
+def suspects(data: Dataset, most: int | None = None) -> pd.DataFrame:
     """Rank the train and validation rows by how little their given label is believed; the holdout is not read.
 
     Each row is judged by small networks that were trained on other rows, and their probabilities are averaged over three
     ways to divide the rows: the self-confidence of Northcutt, Jiang and Chuang (2021, Journal of Artificial Intelligence
     Research 70:1373).
+
+    Args:
+        data: What training may see.
+        most: At most so many rows, all when left out; for 0 nothing is trained.
 
     Returns:
         One row per example, the likeliest wrong label first: `key`, `given` and `suggested` label, `confidence` in the given
@@ -29,7 +34,12 @@ def suspects(data: Dataset) -> pd.DataFrame:
 
     Raises:
         SourceError: A label has too few rows to be divided.
+        ParameterError: `most` is below 0.
     """
+    if most is not None and most < 0:
+        raise ParameterError("The number of suspects cannot be below 0", found=str(most), step="give 0 for none, or such as 24")
+    if most == 0:
+        return pd.DataFrame(columns=["key", "given", "suggested", "confidence", "suggested_confidence"])
     keys = [*data.train.keys, *data.validation.keys]
     images = np.concatenate([data.train.images, data.validation.images])
     targets = np.concatenate([data.train.targets, data.validation.targets])
@@ -39,7 +49,9 @@ def suspects(data: Dataset) -> pd.DataFrame:
         raise SourceError(
             f"The doctor needs at least {_FOLDS} rows of label {rarest!r}", found=str(counts.min()), step="add examples of it"
         )
-    believed = np.mean([_out_of_fold(images, targets, seed) for seed in range(_REPEATS)], axis=0)
+    # One thread: the matrices are small, and threads that wait for each other on a busy machine take ten times as long.
+    with threadpool_limits(1):
+        believed = np.mean([_out_of_fold(images, targets, seed) for seed in range(_REPEATS)], axis=0)
     labels = np.array(data.version.labels)
     frame = pd.DataFrame(
         {
@@ -50,7 +62,7 @@ def suspects(data: Dataset) -> pd.DataFrame:
             "suggested_confidence": believed.max(axis=1),
         }
     )
-    return frame.sort_values("confidence", ignore_index=True, kind="stable")
+    return frame.sort_values("confidence", ignore_index=True, kind="stable").head(len(frame) if most is None else most)
 
 
 def _out_of_fold(images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rowmill.data import images
-from rowmill.data.reading import Reading, Source, reads_file, service_like
+from rowmill.data.reading import Reading, Source, reads_file, same_shape, service_like
 from rowmill.errors import SourceError
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
@@ -26,12 +26,11 @@ def load(folder: Path, reading: Reading) -> Source:
     above = parts if declared else [folder]
     labelled = [(path, label) for part in above for label in _folders(folder, part) for path in _files(folder, label)]
     pixels = [_decode(folder, path, reading) for path, _ in labelled]
-    _same_shape([path for path, _ in labelled], pixels)
     return Source(
         service_like(folder),
         f"images in {folder.resolve()}",
         [path.relative_to(folder).as_posix() for path, _ in labelled],
-        np.stack(pixels),
+        same_shape([str(path) for path, _ in labelled], pixels),
         [label.name for _, label in labelled],
         np.array([declared and path.relative_to(folder).parts[0] == "test" for path, _ in labelled]),
     )
@@ -75,21 +74,3 @@ def _decode(root: Path, path: Path, reading: Reading) -> npt.NDArray[np.uint8]:
     if not name.isprintable():
         raise SourceError(f"The name {name!r} in {root} cannot be a key: it holds what cannot be printed", step="give it another name")
     return images.decode(reads_file(path, path.read_bytes), str(path), reading)
-
-
-def _same_shape(paths: list[Path], pixels: list[npt.NDArray[np.uint8]]) -> None:
-    for path, image in zip(paths, pixels, strict=True):
-        if image.shape[2] != pixels[0].shape[2]:
-            raise SourceError(
-                f"{path} is {_channels(image)} and {paths[0]} is {_channels(pixels[0])}", step="give colour='grey' or colour='rgb'"
-            )
-        if image.shape != pixels[0].shape:
-            raise SourceError(
-                f"Images must have one size, and {path} differs from {paths[0]}",
-                found=f"{image.shape[0]}x{image.shape[1]} and {pixels[0].shape[0]}x{pixels[0].shape[1]} pixels",
-                step=f"give size='{pixels[0].shape[0]}x{pixels[0].shape[1]}' or another to resize all to it",
-            )
-
-
-def _channels(image: npt.NDArray[np.uint8]) -> str:
-    return "grey" if image.shape[2] == 1 else "in colour"

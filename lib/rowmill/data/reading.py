@@ -3,7 +3,7 @@
 import gzip
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -42,12 +42,38 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """The columns of a source in BigQuery.
+
+    Attributes:
+        key: STRING or INT64, unique.
+        image: BYTES.
+        label: STRING, INT64 or BOOL.
+        holdout: BOOL, true for the source's own test part; empty for none.
+
+    Raises:
+        ParameterError: One that is needed has no name.
+    """
+
+    key: str = "key"
+    image: str = "image"
+    label: str = "label"
+    holdout: str = ""
+
+    def __post_init__(self) -> None:
+        for role in ("key", "image", "label"):
+            if not getattr(self, role):
+                raise ParameterError(f"A source in BigQuery needs a column for the {role}", step=f"name it by {role}_column")
+
+
+@dataclass(frozen=True)
 class Reading:
-    """How images are to be read.
+    """How examples are to be read.
 
     Attributes:
         size: Height x width in pixels, such as `28x28`: image files are resized to it, and text is laid out by it. Empty: as they are.
         colour: `grey` for one channel, `rgb` for three, `as is` for what the images have.
+        columns: Of a source in BigQuery.
 
     Raises:
         ParameterError: A value cannot be used.
@@ -55,6 +81,7 @@ class Reading:
 
     size: str = ""
     colour: str = "as is"
+    columns: Columns = Columns()
 
     def __post_init__(self) -> None:
         if self.colour not in COLOURS:
@@ -94,10 +121,51 @@ class Reading:
 
 def service_like(path: Path) -> str:
     """Return a file's or folder's name in the letters that a service may have."""
-    name = path.resolve().name.lower()
-    if not path.is_dir():
-        name = name.removesuffix(".gz").rpartition(".")[0] or name.removesuffix(".gz")
-    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    name = path.resolve().name
+    return _in_service_letters(name if path.is_dir() else name.removesuffix(".gz").rpartition(".")[0] or name.removesuffix(".gz"))
+
+
+def service_of_table(wanted: str) -> str:
+    """Return a BigQuery table's name in the letters that a service may have; empty for a query."""
+    return "" if is_query(wanted) else _in_service_letters(wanted.rpartition(".")[2])
+
+
+def is_query(wanted: str) -> bool:
+    """Whether it is a query: no table's name has a blank."""
+    return len(wanted.split()) > 1
+
+
+def _in_service_letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def same_shape(names: Sequence[str], pixels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Return images as one array, (examples, height, width, channels).
+
+    Args:
+        names: What each is called in a sentence.
+        pixels: uint8, (height, width, channels).
+
+    Raises:
+        SourceError: They differ in size or colour.
+    """
+    first = pixels[0]
+    for name, image in zip(names, pixels, strict=True):
+        if image.shape[2] != first.shape[2]:
+            raise SourceError(
+                f"{name} is {_channels(image)} and {names[0]} is {_channels(first)}", step="give colour='grey' or colour='rgb'"
+            )
+        if image.shape != first.shape:
+            raise SourceError(
+                f"Images must have one size, and {name} differs from {names[0]}",
+                found=f"{image.shape[0]}x{image.shape[1]} and {first.shape[0]}x{first.shape[1]} pixels",
+                step=f"give size='{first.shape[0]}x{first.shape[1]}' or another to resize all to it",
+            )
+    return np.stack(pixels)
+
+
+def _channels(image: npt.NDArray[np.uint8]) -> str:
+    return "grey" if image.shape[2] == 1 else "in colour"
 
 
 def reads_file(path: Path, read: Callable[[], Result]) -> Result:

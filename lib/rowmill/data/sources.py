@@ -1,26 +1,31 @@
-"""Where labelled examples come from: the bundled digits, IDX files, folders of images, or text."""
+"""Where labelled examples come from: the bundled digits, IDX files, folders of images, text, or BigQuery."""
 
 from pathlib import Path
 
 import numpy as np
 
+from rowmill import settings
 from rowmill.data import folders, idx, text
-from rowmill.data.reading import Reading, Source, service_like
-from rowmill.errors import SourceError
+from rowmill.data.reading import Columns, Reading, Source, service_like, service_of_table
+from rowmill.errors import ParameterError, SourceError
 from rowmill.records import check_service
+from rowmill.settings import Settings
 
-__all__ = ["DIGITS", "Reading", "Source", "load", "service_name"]
+__all__ = ["DIGITS", "Columns", "Reading", "Source", "load", "service_name"]
 
 DIGITS = "digits"
+_BIGQUERY = "bigquery:"
 
 
-def load(source: str, reading: Reading | None = None) -> Source:
+def load(source: str, reading: Reading | None = None, project: Settings | None = None) -> Source:
     """Read a source.
 
     Args:
         source: `digits` (or nothing) for scikit-learn's bundled digits; a folder of IDX files; a folder with one sub-folder of
-            PNG or JPEG images per label; or a text file with one `key:image:label` per line, plain or .gz.
-        reading: Its images' size and colour; as they are when left out.
+            PNG or JPEG images per label; a text file with one `key:image:label` per line, plain or .gz; or `bigquery:` with
+            `project.dataset.table` or a query after it.
+        reading: Its images' size and colour, and its columns; as they are when left out.
+        project: The settings; those of the working directory when left out. Only BigQuery asks them.
 
     Raises:
         SourceError: The source or a part of it is missing, broken, or contradicts another part; the part is named.
@@ -28,6 +33,11 @@ def load(source: str, reading: Reading | None = None) -> Source:
     reading = reading or Reading()
     if source in ("", DIGITS):
         return _load_digits(reading)
+    if source.startswith(_BIGQUERY):
+        # Imported when used: pandas-gbq and Google's client take two seconds.
+        from rowmill.data import query  # pylint: disable=import-outside-toplevel
+
+        return query.load(source.removeprefix(_BIGQUERY).strip(), reading, project or settings.load())
     path = _path(source)
     if path.is_file():
         return text.load(path, reading)
@@ -49,6 +59,8 @@ def locate(source: str) -> str:
     Raises:
         SourceError: It is missing.
     """
+    if source.startswith(_BIGQUERY):
+        return source
     return DIGITS if source in ("", DIGITS) else str(_path(source).resolve())
 
 
@@ -59,7 +71,12 @@ def service_name(source: str) -> str:
         SourceError: The folder or file is missing.
         ParameterError: No service can be named after it.
     """
-    return DIGITS if source in ("", DIGITS) else check_service(service_like(_path(source)))
+    if not source.startswith(_BIGQUERY):
+        return DIGITS if source in ("", DIGITS) else check_service(service_like(_path(source)))
+    name = service_of_table(source.removeprefix(_BIGQUERY).strip())
+    if not name:
+        raise ParameterError("The examples of a query belong to no service by themselves", step="name it, such as service='shapes'")
+    return check_service(name)
 
 
 def _load_digits(reading: Reading) -> Source:
@@ -82,6 +99,6 @@ def _path(source: str) -> Path:
     if not there:
         raise SourceError(
             f"The source {source!r} is not a folder or a file",
-            step="give a folder with IDX files or images, or a text file, or leave SOURCE out for the bundled digits",
+            step="give a folder with IDX files or images, a text file or bigquery:project.dataset.table; nothing means the bundled digits",
         )
     return path

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from rowmill.data.rows import as_kinds, check_columns, checked_values, wanted_columns
+from rowmill.data.rows import as_arrow, as_kinds, check_columns, checked_values, part_rows, wanted_columns
 from rowmill.errors import BusyError, IntegrityError, SourceError
 from rowmill.tables import Table
 
 _TYPES = {"STRING": "TEXT", "JSON": "TEXT", "TIMESTAMP": "TEXT", "INT64": "INTEGER", "FLOAT64": "REAL", "BYTES": "BLOB"}
 _BUSY_SECONDS = 60.0
+_PART_ROWS, _FIRST_ROWS = 1000, 30
 
 
 class SqliteWarehouse:
@@ -22,6 +24,7 @@ class SqliteWarehouse:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.cache: Path | None = None  # nothing is quicker to read than this file
 
     def append(self, table: Table, rows: pd.DataFrame) -> None:
         """Add rows in one transaction; see `Warehouse.append`."""
@@ -37,12 +40,16 @@ class SqliteWarehouse:
     def read(self, table: Table, where: Mapping[str, Any] | None = None, columns: Sequence[str] = ()) -> pd.DataFrame:
         """Return the matching rows; see `Warehouse.read`."""
         wanted = wanted_columns(table, where, columns)
-        condition = " AND ".join(f"{name} = ?" for name in where or {}) or "1"
-        query = f"SELECT {', '.join(wanted)} FROM {table.name} WHERE {condition} ORDER BY rowid"
         with self._transaction("DEFERRED") as connection:
-            there = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [table.name]).fetchone()
-            found = connection.execute(query, list((where or {}).values())).fetchall() if there else []
+            found = _select(connection, table, wanted, {name: [value] for name, value in (where or {}).items()}).fetchall()
         return as_kinds(table, pd.DataFrame(found, columns=wanted, dtype=object))
+
+    def scan(self, table: Table, where: Mapping[str, Sequence[str]] | None = None, columns: Sequence[str] = ()) -> pa.Table:
+        """Return the matching rows; see `Warehouse.scan`."""
+        wanted = wanted_columns(table, where, columns)
+        with self._transaction("DEFERRED") as connection:
+            found = _select(connection, table, wanted, where or {})
+            return as_arrow(table, wanted, _parts(found))
 
     @contextlib.contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
@@ -68,6 +75,15 @@ class SqliteWarehouse:
                 ) from error
 
 
+def _parts(found: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:
+    """Give the rows in parts, so that they are in memory once; the first part tells how large they are."""
+    part = found.fetchmany(_FIRST_ROWS)
+    while part:
+        yield part
+        largest = max((len(value) for row in part for value in row if isinstance(value, bytes)), default=1)
+        part = found.fetchmany(part_rows(largest, _PART_ROWS))
+
+
 def _use_wal(connection: sqlite3.Connection) -> None:
     """Switch a new file to WAL, whose readers never wait; SQLite itself does not wait for another who switches at this moment."""
     deadline = time.monotonic() + _BUSY_SECONDS
@@ -80,6 +96,16 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
+def _select(connection: sqlite3.Connection, table: Table, wanted: Sequence[str], where: Mapping[str, Sequence[Any]]) -> sqlite3.Cursor:
+    """Return the rows that have in each column one of its values; none where the table is not there."""
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [table.name]).fetchone()
+    if not there:
+        return connection.execute("SELECT 1 WHERE 0")
+    condition = " AND ".join(f"{name} IN ({', '.join('?' * len(values))})" for name, values in where.items()) or "1"
+    query = f"SELECT {', '.join(wanted)} FROM {table.name} WHERE {condition} ORDER BY rowid"
+    return connection.execute(query, [value for values in where.values() for value in values])
+
+
 def _create(table: Table) -> str:
     columns = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in table.columns.items())
     return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
@@ -87,4 +113,9 @@ def _create(table: Table) -> str:
 
 def _encode(table: Table, column: str, rows: pd.DataFrame) -> list[Any]:
     values = checked_values(table, column, rows)
-    return [moment.isoformat() for moment in values] if table.columns[column] == "TIMESTAMP" else values
+    if isinstance(values, list):
+        return values
+    # One moment for many rows is the rule, and its text is dear.
+    codes, moments = pd.factorize(values)
+    texts = [moment.isoformat() for moment in moments]
+    return [texts[code] for code in codes]

@@ -10,9 +10,28 @@ import pandas as pd
 from rowmill import settings
 from rowmill.data import contract, dataset
 from rowmill.data.warehouse import Warehouse
-from rowmill.errors import NotFoundError, SourceError
+from rowmill.errors import NotFoundError, ParameterError, SourceError
 from rowmill.records import DatasetVersion, now
 from rowmill.tables import EXAMPLES, TABLES, to_row
+
+
+def table(warehouse: Warehouse, service: str) -> pd.DataFrame:
+    """Return a service's data set versions, the newest first.
+
+    Returns:
+        Columns `version`, `at` (UTC), `actor`, `reason`, `source`, `train`, `validation`, `holdout` (rows), `labels` (count).
+    """
+    known = reversed(dataset.versions(warehouse, service))
+    named = ("version", "at", "actor", "reason", "source")
+    rows = [{**{name: getattr(v, name) for name in named}, **v.counts, "labels": len(v.labels)} for v in known]
+    return pd.DataFrame(rows, columns=[*named, contract.TRAIN, contract.VALIDATION, contract.HOLDOUT, "labels"])
+
+
+def changes(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
+    """Return what differs from the version that came before it; see `difference`. For a service's first one, nothing."""
+    known = sorted(dataset.versions(warehouse, version.service), key=lambda v: v.at)
+    before = [v for v in known if v.at < version.at and v.ingest_ids != version.ingest_ids]
+    return difference(warehouse, before[-1] if before else version, version)
 
 
 def correct(warehouse: Warehouse, version: DatasetVersion, labels: Mapping[str, str], reason: str) -> DatasetVersion:
@@ -26,8 +45,15 @@ def correct(warehouse: Warehouse, version: DatasetVersion, labels: Mapping[str, 
 
     Raises:
         NotFoundError: A key is not in the version.
-        SourceError: A label is not in the version's label set.
+        ParameterError: There is no reason, or a key or label is no text.
+        SourceError: A label is not in the version's label set, or would have too few rows in a split.
     """
+    if not isinstance(labels, Mapping) or not all(isinstance(text, str) for pair in labels.items() for text in pair):
+        raise ParameterError("Corrections must be keys with their right labels, both texts", found=repr(labels)[:80], step="quote them")
+    if not labels:
+        return version
+    if not reason.strip():
+        raise ParameterError(f"{len(labels)} corrections of labels need a reason", step="give one, such as reason='seen by eye'")
     rows = dataset.rows_of(warehouse, version)
     unknown = sorted(set(labels) - set(rows["example_id"]))
     if unknown:
@@ -35,15 +61,17 @@ def correct(warehouse: Warehouse, version: DatasetVersion, labels: Mapping[str, 
     foreign = sorted(set(labels.values()) - set(version.labels))
     if foreign:
         raise SourceError(f"Version {version.version} has no label {foreign[0]!r}", step=f"use one of {', '.join(version.labels)}")
-    corrected = rows.assign(label=rows["example_id"].map(labels).fillna(rows["label"]))
+    corrected = rows.assign(label=[labels.get(key, label) for key, label in zip(rows["example_id"], rows["label"], strict=True)])
     changed = corrected[corrected["label"] != rows["label"]].assign(ingest_id=secrets.token_hex(8), ingested_at=now())
     if changed.empty:
         return version
-    fingerprint = contract.fingerprint(corrected)
+    contract.check_labels(corrected, version.labels, f"Version {version.version}, corrected,")
+    fingerprint = contract.fingerprint(corrected, version.shape)
     made = dataclasses.replace(
         version,
         version=fingerprint[:12],
         fingerprint=fingerprint,
+        label_counts=contract.label_counts(corrected),
         ingest_ids=(*version.ingest_ids, changed["ingest_id"].iloc[0]),
         actor=settings.actor(),
         reason=reason,

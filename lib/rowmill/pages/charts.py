@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rowmill.data.dataset import Dataset
-from rowmill.records import Trial, Verdict
+from rowmill.records import Verdict
 
-_INK, _QUIET, _ACCENT, _GOOD, _BAD = "#1f2933", "#9aa5b1", "#2563eb", "#15803d", "#b91c1c"
-_COLOURS = {"better": _GOOD, "worse": _BAD, "cannot tell": _QUIET}
-_SPLITS = {"train": _ACCENT, "validation": "#93b4f5", "holdout": _QUIET}
+INK, QUIET, ACCENT, GOOD, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#15803d", "#b91c1c"
+_COLOURS = {"better": GOOD, "worse": BAD, "cannot tell": QUIET}
+_SPLITS = {"train": ACCENT, "validation": "#93b4f5", "holdout": QUIET}
 _SAMPLES, _MOST_LABELS, _SHARPEST = 8, 30, 64  # images a label, labels, pixels a side: what a page can show
+_GALLERY, _COLUMNS = 48, 8
 
 
 class Chart(Figure):
@@ -40,8 +41,8 @@ def profile(data: Dataset, counts: pd.DataFrame) -> Chart:
     brightest = int(data.train.images.max()) or 1
     _draw_images(sheet, [list(found[:_SAMPLES]) for found in examples], brightest)
     _draw_images(mean, [[found.mean(axis=0)] for found in examples], brightest)
-    sheet.set_title("the first to train on", loc="left", fontsize=10, color=_INK)
-    mean.set_title("mean", loc="left", fontsize=10, color=_INK)
+    sheet.set_title("the first to train on", loc="left", fontsize=10, color=INK)
+    mean.set_title("mean", loc="left", fontsize=10, color=INK)
     return chart
 
 
@@ -65,7 +66,7 @@ def _draw_counts(bars: Axes, counts: pd.DataFrame, labels: int) -> None:
         bars.barh(range(len(counts)), counts[split], left=start, color=colour, height=0.7, label=split)
         start += counts[split].to_numpy()
     for place, total in enumerate(start):
-        bars.text(total + 0.02 * start.max(), place, f"{total:,}", va="center", fontsize=8, color=_INK)
+        bars.text(total + 0.02 * start.max(), place, f"{total:,}", va="center", fontsize=8, color=INK)
     bars.set_xlim(0, 1.2 * start.max())
     bars.set_ylim(len(counts) - 0.5, -0.5)
     bars.set_yticks(range(len(counts)), [_name(str(label)) for label in counts.index])
@@ -73,7 +74,7 @@ def _draw_counts(bars: Axes, counts: pd.DataFrame, labels: int) -> None:
     bars.tick_params(left=False)
     bars.spines[:].set_visible(False)
     shown = "rows per label" if labels == len(counts) else f"rows of the first {len(counts)} of {labels} labels"
-    bars.set_title(shown, loc="left", fontsize=10, color=_INK)
+    bars.set_title(shown, loc="left", fontsize=10, color=INK)
     bars.legend(
         loc="upper left", bbox_to_anchor=(0, 0), ncols=3, frameon=False, fontsize=8, handlelength=0.8, columnspacing=1.0, borderpad=0.2
     )
@@ -93,36 +94,39 @@ def _draw_images(axes: Axes, rows: Sequence[Sequence[np.ndarray]], brightest: in
     axes.set_axis_off()
 
 
-def _name(label: str) -> str:
-    return label if len(label) <= 24 else f"{label[:23]}\N{HORIZONTAL ELLIPSIS}"
+def suspects(data: Dataset, found: pd.DataFrame) -> Chart:
+    """Draw the rows whose labels are likely wrong, the likeliest first: given and suggested label above, key below each image.
 
-
-def trials(done: Sequence[Trial]) -> Chart:
-    """Draw a search: each trial's learning curve on the left, its score and the best so far on the right."""
-    chart = Chart(figsize=(9, 3), layout="constrained")
-    curves, scores = chart.subplots(1, 2, sharey=True)
-    best = max(done, key=lambda trial: np.nan_to_num(trial.score, nan=-1.0))
-    for trial in done:
-        colour, order = (_ACCENT, 3) if trial is best else (_QUIET, 2)
-        curves.plot(range(1, len(trial.curve) + 1), [100 * value for value in trial.curve], color=colour, zorder=order, linewidth=1.5)
-    percent = [100 * trial.score for trial in done]
-    places = range(1, len(done) + 1)
-    scores.plot(places, np.fmax.accumulate(percent), drawstyle="steps-post", color=_QUIET, linewidth=1.5)
-    scores.scatter(places, percent, color=[_ACCENT if trial is best else _QUIET for trial in done], zorder=3)
-    scores.set_xticks(places, [trial.model_id.rpartition("-")[2] for trial in done])
-    curves.set_title("validation accuracy in %, by epoch", loc="left", fontsize=10, color=_INK)
-    scores.set_title(f"each trial's best; {best.model_id} leads", loc="left", fontsize=10, color=_INK)
-    for axes in (curves, scores):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e4e7eb", zorder=0)
+    Args:
+        data: What training may see.
+        found: Columns key, given, suggested, confidence, as `doctor.suspects` returns them; at most 48 are drawn.
+    """
+    shown = found.head(_GALLERY)
+    chart = Chart(figsize=(9, 0.4 + 1.5 * -(-len(shown) // _COLUMNS)), layout="constrained")
+    title = f"the {len(shown)} likeliest wrong labels" if len(shown) else "no labels were looked at: give suspects=24 to draw so many"
+    chart.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+    images = {key: image for part in (data.train, data.validation) for key, image in zip(part.keys, part.images, strict=True)}
+    brightest = int(data.train.images.max()) or 1
+    for place, row in enumerate(shown.to_dict("records")):
+        axes = chart.add_subplot(-(-len(shown) // _COLUMNS), _COLUMNS, place + 1)
+        _draw_images(axes, [[images[row["key"]]]], brightest)
+        axes.set_aspect("equal")
+        other = f" \N{RIGHTWARDS ARROW} {_name(row['suggested'], 12)}?" if row["suggested"] != row["given"] else ""
+        axes.set_title(f"{_name(row['given'], 12)}{other}", fontsize=9, color=BAD if other else INK)
+        axes.text(0.5, -0.06, f"{_name(row['key'], 20)}", transform=axes.transAxes, ha="center", va="top", fontsize=6, color=INK)
     return chart
+
+
+def _name(label: str, most: int = 24) -> str:
+    short = label if len(label) <= most else f"{label[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return short.replace("$", r"\$")  # which would begin a formula
 
 
 def verdict(found: Verdict) -> Chart:
     """Draw a verdict: the difference in accuracy with its 95 % interval against zero."""
     chart = Chart(figsize=(9, 1.3), layout="constrained")
     axes = chart.add_subplot()
-    axes.axvline(0, color=_INK, linewidth=1)
+    axes.axvline(0, color=INK, linewidth=1)
     points = [100 * value for value in (found.low, found.difference, found.high)]
     axes.plot([points[0], points[2]], [0, 0], color=_COLOURS[found.outcome], linewidth=3, solid_capstyle="round")
     axes.plot(points[1], 0, "o", color=_COLOURS[found.outcome], markersize=9)
@@ -130,6 +134,6 @@ def verdict(found: Verdict) -> Chart:
     axes.spines[["top", "right", "left"]].set_visible(False)
     against = found.incumbent or ("logistic regression" if found.rule == "first model" else "what serves")
     axes.set_title(
-        f"{found.outcome}: points of accuracy {found.candidate} has over {against}, with 95 % interval", loc="left", fontsize=10, color=_INK
+        f"{found.outcome}: points of accuracy {found.candidate} has over {against}, with 95 % interval", loc="left", fontsize=10, color=INK
     )
     return chart

@@ -226,7 +226,7 @@ def _model_cells(model: ModelRecord, state: _State) -> str:
     cells = {
         "Model": f'<b class="rm-id">{escape(model.model_id)}</b>{mark}',
         "When": _moment(model.at),
-        "Accuracy": f'<span title="on the validation split">{model.accuracy:.2%}</span>'.replace("%", " %"),
+        "Accuracy": f'<span title="on the validation split">{model.accuracy:.2%}</span>'.replace("nan%", "unknown").replace("%", " %"),
         "Verdict": _verdict_html(state.verdicts.get(model.model_id)),
         "Data set": f'<span class="rm-id">{escape(model.dataset_version)}</span>',
         "Size": f"{model.size / 1000:,.0f} kB",

@@ -92,7 +92,7 @@ def _record(candidate: Candidate, data: Dataset, folder: Path) -> ModelRecord:
         size=path.stat().st_size,
         shape=data.version.shape,
         labels=data.version.labels,
-        accuracy=trial.score,
+        accuracy=trial.accuracy,
         hyperparameters=trial.hyperparameters,
         seed=trial.seed,
     )

@@ -1,247 +1,231 @@
-"""AutoML by Keras Tuner: a sound default first, then Bayesian guesses, until the goal or the end of the budget."""
+"""AutoML by Keras Tuner: a sound default first, then its guesses, until the goal or the end of the budget."""
 
+import contextlib
+import gc
 import math
-import tempfile
 import time
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
-import keras_tuner
-import numpy as np
-
 from rowmill.data.dataset import Dataset
-from rowmill.errors import ParameterError, SearchError
-from rowmill.records import Candidate, ModelId, Trial, now
+from rowmill.errors import SearchError
+from rowmill.records import Candidate, ModelId, Trial
 from rowmill.registry import Registry
-from rowmill.training import networks
-from rowmill.training.space import Goal, check
+from rowmill.training import checkup, networks, oracles, space, study, trainer, workers
+from rowmill.training.final import Final, spread
+from rowmill.training.goal import ACCURACY, Goal, Objective
+from rowmill.training.lines import Lines
+from rowmill.training.study import Plan, Study, number, progress
+from rowmill.training.trainer import Job
+from rowmill.training.tuner import Tuner, job_of
 
-# A failing trial is a row with its reason; Keras Tuner would print its traceback, too.
-keras_tuner.src.config.DEBUG = False
+__all__ = ["Goal", "Objective", "Plan", "check_up", "look_back", "progress", "run", "spread", "train"]
 
-OBJECTIVE = "val_accuracy"
-_LINE_EVERY_SECONDS = 5.0
-_PREDICT_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to search.
-
-    Attributes:
-        network: `cnn` or `mlp`.
-        space: Hyperparameter name to its range, see `space.check`.
-        goal: When to stop.
-        seed: Of the tuner's guesses and, with the trial's number added, of each trial; 0 draws one.
-    """
-
-    network: str
-    space: Mapping[str, Mapping[str, Any]]
-    goal: Goal
-    seed: int = 0
+WATCH_EVERY_SECONDS = 1.0
+Live = Callable[[Sequence[Trial]], None]
 
 
-def run(data: Dataset, registry: Registry, plan: Plan) -> Candidate:
+def run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None) -> Candidate:
     """Search, and return the best trial with its network at its best epoch.
 
-    Every trial writes one row when it starts and one when it ends.
+    Every trial writes one row when it starts and one when it ends. A search of the same plan and data set version that was cut
+    off goes on where it was, with at most one epoch lost; its time budget counts over all resumes.
+
+    Args:
+        data: What training may see.
+        registry: Where the rows go.
+        plan: What to search.
+        watch: Called about once a second while trials run, and after each, with what `progress` returns.
 
     Raises:
         ParameterError: The plan cannot be used.
-        SearchError: Every trial failed.
+        SearchError: Every trial failed, or the search was interrupted by hand.
     """
-    if plan.network not in networks.DEFAULTS:
-        raise ParameterError(f"There is no network {plan.network!r}", step=f"use one of {', '.join(networks.DEFAULTS)}")
-    space = check(plan.space, tuple(networks.DEFAULTS[plan.network]))
-    seeded = replace(plan, space=space, seed=plan.seed or int(np.random.default_rng().integers(1, 2**31)))
-    progress = _Progress(data, registry, seeded)
-    with tempfile.TemporaryDirectory(prefix="rowmill-search-") as folder:
-        tuner = _Tuner(progress, folder)
-        tuner.search()
-        if progress.best is None:
-            raise SearchError(
-                f"All {len(progress.ended)} trials failed",
-                found=progress.ended[0].reason,
-                step="mend the space or the data, then search anew",
-            )
-        with warnings.catch_warnings():
-            # The optimizer's state is of no use any more.
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
-            candidate = Candidate(progress.best, tuner.get_best_models(1)[0])
-    print(f"best {progress.best.model_id}  validation accuracy {progress.best.score:.4f}", flush=True)
+    return _run(data, registry, plan, watch)
+
+
+def _run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None, kind: str = "search") -> Candidate:
+    job = job_of(plan, data)
+    plan = replace(plan, space=_ranges(plan, job))
+    with study.opened(registry, plan, data.version) as opened, _light_collections():
+        record = _Record(opened, registry, plan, watch, Lines(plan.goal), kind)
+        oracle = record.oracle(job)
+        try:
+            if plan.workers or plan.address:
+                workers.run(opened, plan, data, oracle, record.epoch_ended)
+            else:
+                Tuner(opened, plan, job, oracle, record.epoch_ended).search()
+            completed = record.completed()
+            opened.keep_time()
+            candidate = Final(opened, registry, plan, job).candidate(completed)
+        except KeyboardInterrupt:
+            opened.keep_time()
+            raise record.interrupted() from None
+        opened.finish()
+    best = max(completed, key=lambda trial: trial.score)
+    record.lines.say(f"best {best.model_id}  validation {job.objective.natural(best.score)}  candidate {candidate.trial.model_id}")
     return candidate
 
 
-@dataclass
-class _Progress:
-    """What a running search knows of itself."""
+def check_up(data: Dataset, plan: Plan) -> checkup.Findings:
+    """Look, before the first trial, for what would waste the search; see `checkup.before`."""
+    job = job_of(plan, data)
+    return checkup.before(job.network, _ranges(plan, job), data, plan.goal)
 
-    data: Dataset
+
+def look_back(data: Dataset, plan: Plan, trials: Sequence[Trial]) -> checkup.Findings:
+    """Say what the figures of a search's trials are worth; by the spread of its seeds, where it has some; see `checkup.after`."""
+    job, own = job_of(plan, data), [trial for trial in trials if trial.kind == "search"]
+    deviations = spread(trials)["std"].tolist() if job.objective.weights == ACCURACY.weights else []
+    return checkup.after(own, _ranges(plan, job), job.objective, len(data.validation.keys), deviations[0] if deviations else math.nan)
+
+
+def _ranges(plan: Plan, job: Job) -> dict[str, dict[str, Any]]:
+    return space.read(plan.space or job.network.space, job.network.defaults)
+
+
+def train(data: Dataset, registry: Registry, plan: Plan, values: Mapping[str, Any] | Trial, seed: int = 0) -> Candidate:
+    """Train one network with values given by hand; equal data, values and seed give equal weights.
+
+    Args:
+        data: What training may see.
+        registry: Where the rows go.
+        plan: Says which network, for which goal and how long; its space does not matter.
+        values: Hyperparameters, those not named taking the network's defaults; or a trial on record, with its seed.
+        seed: Of weights and order; 0 draws one.
+
+    Raises:
+        ParameterError: The network has no such hyperparameter.
+        SearchError: Training failed, or was interrupted by hand.
+    """
+    if isinstance(values, Trial):
+        seed, values = seed or values.seed, trainer.values(values)
+    ranges = {
+        name: {"type": "bool", "default": value} if isinstance(value, bool) else {"type": "choice", "values": [value]}
+        for name, value in values.items()
+    }
+    if not ranges:
+        own = networks.find(plan.network).defaults
+        ranges = {name: {"type": "choice", "values": [own[name]]} for name in list(own)[:1]}
+    # One trial of Hyperband's would be its first bracket's, which is short.
+    once = replace(plan, space=ranges, goal=replace(plan.goal, trials=1), seed=seed, algorithm="random", refit=False, seeds=0, members=1)
+    return _run(data, registry, once, kind="train")
+
+
+@dataclass
+class _Record:
+    """Keeps a search's books: rows, time, lines, and whoever watches."""
+
+    study: Study
     registry: Registry
     plan: Plan
-    experiment: str = field(default_factory=ModelId.mint_experiment)
-    started: float = field(default_factory=time.monotonic)
-    ended: list[Trial] = field(default_factory=list)
-    curve: list[float] = field(default_factory=list)
-    running: Trial | None = None
-    printed: float = 0.0
+    watch: Live | None
+    lines: Lines
+    kind: str
+    network: str = ""
+    trials: dict[int, Trial] = field(default_factory=dict)
+    shown: float = 0.0
 
-    @property
-    def best(self) -> Trial | None:
-        """The completed trial with the highest score, of equals the first; the tuner keeps that one, too."""
-        completed = [trial for trial in self.ended if trial.state == "completed"]
-        return max(completed, key=lambda trial: trial.score, default=None)
+    def completed(self) -> list[Trial]:
+        """Return the trials that ran to their end.
 
-    @property
-    def seconds_left(self) -> float:
-        """What is left of the time budget; negative once it is spent."""
-        return self.plan.goal.minutes * 60 - (time.monotonic() - self.started)
-
-    def is_over(self) -> bool:
-        """Whether the goal is reached or the budget spent."""
-        reached = self.best is not None and self.best.score >= self.plan.goal.accuracy
-        return reached or self.seconds_left <= 0 or len(self.ended) >= self.plan.goal.trials
-
-    def begin(self, values: dict[str, Any]) -> None:
-        """Put a new trial on record."""
-        number = len(self.ended) + 1
-        version = self.data.version
-        self.curve, self.printed = [], 0.0
-        self.running = Trial(
-            model_id=str(ModelId(self.experiment, f"t{number:03d}")),
-            service=version.service,
-            dataset_version=version.version,
-            state="running",
-            hyperparameters={"network": self.plan.network, **values},
-            seed=self.plan.seed + number,
-        )
-        self.registry.add(self.running)
-
-    def epoch_ended(self, accuracy: float) -> bool:
-        """Note one epoch; return whether the trial should stop here."""
-        self.curve.append(accuracy)
-        if time.monotonic() - self.printed > _LINE_EVERY_SECONDS and self.running:
-            self.printed = time.monotonic()
-            left = max(0, round(self.seconds_left))
-            print(
-                f"{self.running.model_id}  epoch {len(self.curve)}  validation accuracy {accuracy:.4f}  {left // 60}:{left % 60:02d} left",
-                flush=True,
+        Raises:
+            SearchError: There is none; the search is done with.
+        """
+        completed = [trial for trial in self.trials.values() if trial.state == "completed" and math.isfinite(trial.score)]
+        if not completed:
+            self.study.finish()
+            raise SearchError(
+                f"All {len(self.trials)} trials failed",
+                found=next((trial.reason for trial in self.trials.values()), ""),
+                step="mend the space or the data, then search anew",
             )
-        return accuracy >= self.plan.goal.accuracy or self.seconds_left <= 0
+        return completed
 
-    def end(self, reason: str) -> None:
-        """Put the running trial's end on record; it failed when there is a reason."""
-        assert self.running is not None
-        score = max(self.curve, default=math.nan)
-        state = "failed" if reason else "completed"
-        ended = replace(self.running, state=state, score=score, curve=tuple(self.curve), reason=reason, at=now())
-        self.ended.append(ended)
-        self.registry.add(ended)
-        print(f"{ended.model_id}  {state}  validation accuracy {score:.4f}  {_short(ended.hyperparameters)}  {reason}".rstrip(), flush=True)
+    def oracle(self, job: Job) -> Any:
+        """Return the plan's oracle as the search's records have left it."""
+        assert isinstance(self.plan.space, Mapping)
+        self.network = job.network.name
+        oracle = oracles.make(self.plan.algorithm, self.plan.space, self.study.seed, job.epochs)
+        self.trials = {number(t.model_id): t for t in self.study.trials() if t.kind in ("search", "train")}
+        oracle.replay(list(self.trials.values()))
+        oracle.over, oracle.begun, oracle.ended = self.over, self.begun, self.ended
+        if self.trials:
+            completed = [trial for trial in self.trials.values() if trial.state == "completed"]
+            self.lines.best = max(completed, key=lambda trial: trial.score, default=None)
+            self.lines.ended = sum(trial.state != "running" for trial in self.trials.values())
+            self.lines.say(f"search {self.study.experiment} goes on: {self._so_far()}")
+        return oracle
 
-
-class _Oracle(keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]  # Keras Tuner has no types
-    """Bayesian optimisation that starts with the space's defaults and ends with the search's budget."""
-
-    progress: _Progress
-
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Return the next values; the defaults first, and an end when the search is over."""
-        if self.progress.is_over():
-            return {"status": "STOPPED"}
+    def over(self) -> str:
+        """Return why no further trial begins; empty while the search goes on."""
         if not self.trials:
-            return {"status": "RUNNING", "values": {hp.name: hp.default for hp in self.hyperparameters.space}}
-        suggested: dict[str, Any] = super().populate_space(trial_id)
-        return suggested
+            return ""
+        if len(self.trials) >= self.plan.goal.trials:
+            return "all trials have begun"
+        ended = [trial.score for trial in self.trials.values() if trial.state != "running"]
+        return self.plan.goal.over(ended, self.study.spent)
 
+    def begun(self, place: int, values: Mapping[str, Any] | None) -> None:
+        """Put a new trial on record; one without values is there already."""
+        if values is not None:
+            trial = Trial(
+                model_id=self.study.model_id(place),
+                service=self.study.service,
+                dataset_version=self.study.dataset_version,
+                state="running",
+                hyperparameters={"network": self.network, **values},
+                # The first trial's seed is the plan's, so that it can be had again by itself.
+                seed=self.study.seed + place - 1,
+                kind=self.kind,
+            )
+            self.study.put(trial)
+            self.registry.add(trial)
+            self.trials[place] = trial
+        self.study.keep_time()
 
-class _Network(keras_tuner.HyperModel):  # type: ignore[misc]
-    """Builds and trains one trial."""
+    def ended(self, place: int) -> None:
+        """Put a trial's end on record."""
+        trial = self.study.trial(self.study.model_id(place))
+        self.registry.add(trial)
+        self.trials[place] = trial
+        self.study.keep_time()
+        self.lines.trial_ended(trial)
+        self._show()
 
-    def __init__(self, progress: _Progress) -> None:
-        super().__init__()
-        self.progress = progress
-        self.pixels = networks.Pixels.of(progress.data.train.images)
+    def epoch_ended(self, trial: Trial) -> None:
+        """Say from time to time how it goes."""
+        self.lines.epoch_ended(trial, self.study.spent)
+        if time.monotonic() - self.shown > WATCH_EVERY_SECONDS:
+            self.study.keep_time()
+            self._show()
 
-    def build(self, hp: Any) -> Any:
-        """Return the compiled network of these values."""
-        plan, data = self.progress.plan, self.progress.data
-        if self.progress.running:
-            keras.utils.set_random_seed(self.progress.running.seed)
-        values = {**networks.DEFAULTS[plan.network], **hp.values}
-        model = networks.build(plan.network, values, self.pixels, len(data.version.labels))
-        steps = plan.goal.epochs_for(len(data.train.keys)) * math.ceil(len(data.train.keys) / values["batch_size"])
-        rate = keras.optimizers.schedules.CosineDecay(values["learning_rate"], steps)
-        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        return model
-
-    def fit(self, hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-        """Train on the train split, watched on the validation split."""
-        data, goal = self.progress.data, self.progress.plan.goal
-
-        def watch(_: int, logs: dict[str, float]) -> None:
-            model.stop_training |= self.progress.epoch_ended(logs[OBJECTIVE])
-
-        history = model.fit(
-            data.train.images,
-            data.train.targets,
-            batch_size={**networks.DEFAULTS[self.progress.plan.network], **hp.values}["batch_size"],
-            epochs=goal.epochs_for(len(data.train.keys)),
-            validation_data=(data.validation.images, data.validation.targets),
-            validation_batch_size=_PREDICT_BATCH,
-            callbacks=[*kwargs["callbacks"], keras.callbacks.LambdaCallback(on_epoch_end=watch)],
-            verbose=0,
+    def interrupted(self) -> SearchError:
+        """Return the sentence for a search that was stopped by hand."""
+        return SearchError(
+            f"Search {self.study.experiment} was interrupted",
+            found=self._so_far(),
+            step="run it again with the same plan to go on from there",
         )
-        if not np.isfinite(history.history["loss"]).all():
-            raise keras_tuner.errors.FailedTrialError("the loss is not a finite number; a smaller learning_rate may help")
-        return history
+
+    def _show(self) -> None:
+        self.shown = time.monotonic()
+        if self.watch:
+            self.watch(self.study.trials())
+
+    def _so_far(self) -> str:
+        running = [trial for trial in self.study.trials() if trial.state == "running"]
+        cut = [f"{ModelId.parse(trial.model_id).trial} after epoch {len(trial.curve)}" for trial in running]
+        return ", ".join([f"{len(self.trials) - len(running)} trials ended", *cut])
 
 
-class _Tuner(keras_tuner.Tuner):  # type: ignore[misc]  # pylint: disable=abstract-method  # as in Keras Tuner's own tuners
-    """Keras Tuner with the project's trial rows."""
-
-    def __init__(self, progress: _Progress, folder: str) -> None:
-        self.progress = progress
-        oracle = _Oracle(
-            objective=keras_tuner.Objective(OBJECTIVE, "max"),
-            max_trials=progress.plan.goal.trials,
-            seed=progress.plan.seed,
-            hyperparameters=_hyperparameters(progress.plan.space),
-            # A failing trial is a row with its reason; the search goes on.
-            max_consecutive_failed_trials=progress.plan.goal.trials + 1,
-        )
-        oracle.progress = progress
-        super().__init__(oracle, _Network(progress), directory=folder, project_name=progress.experiment)
-        self.oracle.verbose = 0
-
-    def on_trial_begin(self, trial: Any) -> None:
-        """Write the trial's first row."""
-        self.progress.begin(dict(trial.hyperparameters.values))
-        super().on_trial_begin(trial)
-
-    def on_trial_end(self, trial: Any) -> None:
-        """Write the trial's last row."""
-        last_line = (trial.message or "").strip().rpartition("\n")[2]
-        self.progress.end(last_line.removeprefix(f"{keras_tuner.errors.FailedTrialError.__module__}.FailedTrialError: "))
-        super().on_trial_end(trial)
-
-
-def _hyperparameters(space: Mapping[str, Mapping[str, Any]]) -> Any:
-    hp = keras_tuner.HyperParameters()
-    for name, entry in space.items():
-        rest = {key: value for key, value in entry.items() if key not in ("type", "min", "max", "values")}
-        match entry["type"]:
-            case "int":
-                hp.Int(name, entry["min"], entry["max"], **rest)
-            case "float":
-                hp.Float(name, entry["min"], entry["max"], **rest)
-            case _:
-                hp.Choice(name, entry["values"], **rest)
-    return hp
-
-
-def _short(values: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+@contextlib.contextmanager
+def _light_collections() -> Iterator[None]:
+    """Keep what is loaded now, half a million objects of TensorFlow's, out of the garbage collections after each trial."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,286 @@
+"""A search's own folder: its plan, each trial as it runs, the time spent; whole after a kill at any moment. Loads no Keras."""
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rowmill import jobs
+from rowmill.errors import BusyError, ParameterError
+from rowmill.records import DatasetVersion, ModelId, Trial
+from rowmill.registry import Registry
+from rowmill.tables import from_row, to_row
+from rowmill.training.goal import ALGORITHMS, Goal, Limit, Objective
+
+_RECORD = "trial.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to search, and how.
+
+    Attributes:
+        network: `cnn`, `mlp` or a user's own, see `networks.find`; with a partial or a closure a search never goes on.
+        space: Hyperparameter name to its range, or the path of a file with it, see `space.read`; empty: the network's own.
+        goal: What a trial is scored by, and when to stop.
+        seed: Of the tuner's guesses and, with the trial's number added, of each trial; 0 draws one.
+        algorithm: One of `goal.ALGORITHMS`; the first trial is the space's defaults with each.
+        stop_early: Whether a trial that stays below the median of the ended ones is stopped; `hyperband` has its own way.
+        trial_minutes: A trial that takes longer has failed; 0: no limit.
+        workers: Processes that train at the same time, one thread each; 0 trains in this process with all threads.
+        address: `host:port` on which workers of other machines are answered, too; empty: none are.
+        refit: Whether the best values are trained again on train and validation rows in the end; the time budget does not count it.
+        seeds: So many further seeds of the best values are trained in the end; see `final.spread`.
+        members: The candidate averages the probabilities of so many of the best trials.
+    """
+
+    network: str | Callable[..., Any]
+    space: Mapping[str, Any] | str
+    goal: Goal
+    seed: int = 0
+    algorithm: str = "bayesian"
+    stop_early: bool = True
+    trial_minutes: float = 0.0
+    workers: int = 0
+    address: str = ""
+    refit: bool = False
+    seeds: int = 0
+    members: int = 1
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise ParameterError(f"There is no algorithm {self.algorithm!r}", step=f"use one of {', '.join(ALGORITHMS)}")
+        for name, least in (("trial_minutes", 0), ("workers", 0), ("seeds", 0), ("members", 1)):
+            if not getattr(self, name) >= least:
+                raise ParameterError(f"{name} cannot be below {least}", found=repr(getattr(self, name)), step=f"give {least} or more")
+        if (self.workers or self.address) and callable(self.network):
+            raise ParameterError(
+                "Workers are processes of their own and cannot have a function of this one", step="give it as path/to/file.py:function"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes two plans the same search, as JSON would give it back; how many train at once does not."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("workers", "address", "network")}
+        loaded: dict[str, Any] = json.loads(json.dumps({"network": _code(self.network), **values}, default=_plain))
+        return loaded
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Plan":
+        """Return the plan of an `identity`; its network must have a name."""
+        objective = values["goal"]["objective"]
+        weights = tuple((name, weight) for name, weight in objective["weights"])
+        read = Objective(weights, tuple(Limit(**limit) for limit in objective["limits"]))
+        return cls(**{**values, "network": values["network"].partition("#")[0], "goal": Goal(**{**values["goal"], "objective": read})})
+
+
+@dataclass
+class Study:
+    """One search on this machine's disk.
+
+    Attributes:
+        folder: `<state>/searches/<experiment>`: `plan.json`, `spent`, and a folder per trial.
+        seed: The plan's, or the one that was drawn for it.
+        before: Seconds that were spent before this process took the search up.
+    """
+
+    folder: Path
+    plan: dict[str, Any]
+    service: str
+    dataset_version: str
+    seed: int
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def experiment(self) -> str:
+        """The search's name, the first half of its trials' ids."""
+        return self.folder.name
+
+    @property
+    def spent(self) -> float:
+        """Seconds that the search has run so far, over all resumes."""
+        return self.before + time.monotonic() - self.started
+
+    def model_id(self, place: int) -> str:
+        """Return the id of the trial with this number, counted from 1."""
+        return str(ModelId(self.experiment, f"t{place:03d}"))
+
+    def trial_folder(self, model_id: str) -> Path:
+        """Return where a trial's record and checkpoints are."""
+        return self.folder / ModelId.parse(model_id).trial
+
+    def put(self, trial: Trial) -> None:
+        """Write a trial's record as it is now."""
+        row = {**to_row(trial), "at": trial.at.isoformat()}
+        write(self.trial_folder(trial.model_id) / _RECORD, json.dumps(row).encode())
+
+    def trial(self, model_id: str) -> Trial:
+        """Return a trial's record; it must be there."""
+        return _read(self.trial_folder(model_id) / _RECORD)
+
+    def trials(self) -> list[Trial]:
+        """Return all trials as they are now, the running ones with their curve so far; a damaged record is left out."""
+        found = []
+        for path in sorted(self.folder.glob(f"t*/{_RECORD}")):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                found.append(_read(path))
+        return sorted(found, key=lambda trial: number(trial.model_id))
+
+    def keep_time(self) -> None:
+        """Write down the seconds spent."""
+        write(self.folder / "spent", json.dumps(round(self.spent, 3)).encode())
+
+    def finish(self) -> None:
+        """Mark the search as done; what only a resume needs goes."""
+        write(self.folder / "finished", b"")
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+
+
+def number(model_id: str) -> int:
+    """Return the number of a trial, counted from 1."""
+    return int(ModelId.parse(model_id).trial[1:])
+
+
+def progress(state: Path, experiment: str) -> list[Trial]:
+    """Return a search's trials as they are at this moment, running ones with their curve so far; reads local files only.
+
+    Args:
+        state: The folder of local state, `settings.state`.
+        experiment: The search's name; that of the newest when empty.
+    """
+    folders = _newest_first(state)
+    chosen = state / "searches" / experiment if experiment else next(iter(folders), state / "none")
+    return Study(chosen, {}, "", "", 0).trials()
+
+
+@contextlib.contextmanager
+def opened(registry: Registry, plan: Plan, version: DatasetVersion) -> Iterator[Study]:
+    """Take up the newest search of this plan and data set version that was cut off, or begin a new one; hold its lock.
+
+    A search that runs at this moment, here or in another process, is left alone: the new one is a search of its own.
+    """
+    with contextlib.ExitStack() as stack:
+        study = _resumed(registry.state, plan, version, stack) or _begun(registry.state, plan, version, stack)
+        _reconcile(study, registry)
+        yield study
+
+
+def joined(folder: Path) -> Study:
+    """Return the search that lies in a folder, for a worker of it; the lock is its chief's.
+
+    Raises:
+        OSError, ValueError, KeyError: The folder holds no readable search.
+    """
+    entry = json.loads((folder / "plan.json").read_text("utf-8"))
+    study = Study(folder, entry["plan"], entry["service"], entry["dataset_version"], entry["seed"])
+    return dataclasses.replace(study, before=_seconds_before(study))
+
+
+def version_of(study: Study, labels: tuple[str, ...], shape: tuple[int, ...]) -> DatasetVersion:
+    """Return the data set version that a worker trains on, as far as it is known to the search's folder."""
+    return DatasetVersion(study.dataset_version, study.service, (), "", "", labels, shape, {})
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put a file in place as a whole: a reader, and whoever comes after a kill, sees the old one or the new one."""
+    put(path, lambda new: new.write_bytes(content))
+
+
+def put(path: Path, save: Callable[[Path], Any]) -> None:
+    """Let `save` write a file beside `path`, then put it in place as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    save(new)
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def _code(network: str | Callable[..., Any]) -> str:
+    """Return a network's name, and of a user's own what it was when the search began: changed code is another search."""
+    path = Path(str(network).rpartition(":")[0])
+    if callable(network):
+        if not inspect.isfunction(network) or network.__closure__:
+            # What it carries along cannot be told from its source: it is like no other, and never goes on.
+            return f"{getattr(network, '__qualname__', 'callable')}#{secrets.token_hex(8)}"
+        try:
+            code = inspect.getsource(network).encode()
+        except (OSError, TypeError):
+            code = network.__code__.co_code
+        return f"{network.__qualname__}#{hashlib.sha256(code).hexdigest()[:16]}"
+    return f"{network}#{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" if path.is_file() else network
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value.item() if isinstance(value, np.generic) else repr(value)
+
+
+def _read(path: Path) -> Trial:
+    row = json.loads(path.read_text("utf-8"))
+    return from_row(Trial, {**row, "at": pd.Timestamp(row["at"])})
+
+
+def _newest_first(state: Path) -> list[Path]:
+    plans = sorted((state / "searches").glob("*/plan.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [path.parent for path in plans]
+
+
+def _resumed(state: Path, plan: Plan, version: DatasetVersion, stack: contextlib.ExitStack) -> Study | None:
+    for folder in _newest_first(state):
+        with contextlib.suppress(OSError, ValueError, KeyError, BusyError):
+            study = joined(folder)
+            if (study.plan, study.service, study.dataset_version) != (plan.identity(), version.service, version.version):
+                continue
+            stack.enter_context(_lock(state, study.experiment))
+            # Asked under the lock: until now it may have been running.
+            if not (folder / "finished").exists():
+                return study
+    return None
+
+
+def _begun(state: Path, plan: Plan, version: DatasetVersion, stack: contextlib.ExitStack) -> Study:
+    experiment = ModelId.mint_experiment()
+    stack.enter_context(_lock(state, experiment))
+    seed = plan.seed or int(np.random.default_rng().integers(1, 2**31))
+    entry: dict[str, Any] = {"plan": plan.identity(), "service": version.service, "dataset_version": version.version, "seed": seed}
+    folder = state / "searches" / experiment
+    write(folder / "plan.json", json.dumps(entry).encode())
+    return Study(folder, **entry)
+
+
+def _lock(state: Path, experiment: str) -> contextlib.AbstractContextManager[None]:
+    return jobs.lock(state, f"search-{experiment}", what=f"search {experiment}")
+
+
+def _seconds_before(study: Study) -> float:
+    try:
+        return float(json.loads((study.folder / "spent").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return sum(trial.seconds for trial in study.trials())
+
+
+def _reconcile(study: Study, registry: Registry) -> None:
+    """Make folder and warehouse agree after a kill between two writes, or after a damaged file."""
+    on_record = {t.model_id: t for t in registry.trials(study.service) if ModelId.parse(t.model_id).experiment == study.experiment}
+    kept = {trial.model_id: trial for trial in study.trials()}
+    for model_id, trial in on_record.items():
+        if model_id not in kept or (kept[model_id].state == "running" and trial.state != "running"):
+            study.put(trial)
+    for model_id, trial in kept.items():
+        recorded = on_record.get(model_id)
+        if recorded is None or (recorded.state == "running" and trial.state != "running"):
+            registry.add(trial)
