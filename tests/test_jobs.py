@@ -48,6 +48,14 @@ def test_a_job_that_a_job_started_runs_on(tmp_path: Path) -> None:
     assert jobs.find(tmp_path, "inner") is not None and jobs.stop(tmp_path, "inner")
 
 
+def test_a_job_is_stopped_though_its_children_come_and_go(tmp_path: Path) -> None:
+    loop = "while :; do /bin/true; /bin/true & done"
+    for _ in range(2):
+        jobs.start(tmp_path, "busy", ["/bin/sh", "-c", f"sh -c '{loop}' & sh -c '{loop}'"], tmp_path, {})
+        time.sleep(0.1)
+        assert jobs.stop(tmp_path, "busy")
+
+
 def test_a_job_outlives_its_caller(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from rowmill import jobs; jobs.start(Path({str(tmp_path)!r}), 'sleeper', {SLEEP!r}, Path('/'), {{}})"
     subprocess.run([sys.executable, "-c", code], check=True)

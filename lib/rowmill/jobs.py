@@ -128,7 +128,10 @@ def _end(processes: Sequence[psutil.Process], ask: Callable[[psutil.Process], No
 
 def _family(process: psutil.Process, others: set[int]) -> list[psutil.Process]:
     """Return the process and what descends from it, without those others and what descends from them."""
-    children = [child for child in process.children() if child.pid not in others]
+    try:
+        children = [child for child in process.children() if child.pid not in others]
+    except psutil.NoSuchProcess:  # it ended by itself meanwhile
+        return []
     return [process, *(member for child in children for member in _family(child, others))]
 
 
