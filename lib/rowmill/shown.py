@@ -25,7 +25,7 @@ def checks_html(checks: Iterable[Mapping[str, str]], notes: Sequence[str]) -> st
     cell = '<td style="text-align: left; vertical-align: top; white-space: normal">'
     rows = [
         f"<tr>{cell}{html.escape(check['name'])}</td>"
-        f'{cell}<b style="color: {_COLOURS.get(check["state"], "inherit")}">{html.escape(check["state"])}</b></td>'
+        f'{cell}<b class="rm-{html.escape(check["state"])}" style="color: {_COLOURS.get(check["state"], "inherit")}">{html.escape(check["state"])}</b></td>'
         f"{cell}{html.escape(check['note'])}</td></tr>"
         for check in checks
     ]

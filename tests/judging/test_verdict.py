@@ -212,6 +212,13 @@ def test_cannot_tell_says_what_would_tell() -> None:
     assert small.report.headline.endswith("more labelled rows would show a difference of 0.2 points")
 
 
+def test_the_classes_that_moved_are_named() -> None:
+    found = verdict.judge(PAIR, in_one_class(2000, dropped=10, gained=0), Terms())
+    assert found.report.notes[0] == "Classes that moved: 3 (-5.0 points)."
+    found = verdict.judge(PAIR, in_one_class(2000, dropped=8, gained=0), Terms())  # two-sided p = 0.0078, above 5 % / 10
+    assert not any("moved" in note for note in found.report.notes)
+
+
 def test_the_report_holds_what_charts_draw() -> None:
     details = verdict.judge(PAIR, planted(1000, 900, 30, 12), Terms()).report.details
     assert sum(found["gained"] for found in details["classes"]) == 30 and sum(found["lost"] for found in details["classes"]) == 12

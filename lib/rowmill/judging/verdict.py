@@ -100,14 +100,16 @@ def no_verdict(pair: Pair, rule: str, incumbent: str, reason: str) -> Verdict:
 
 
 def _reported(verdict: Verdict, short: str, checks: Sequence[Check], sides: Sides, terms: Terms) -> Verdict:
+    drawn = details.of(sides, terms.gate.class_drop)
+    moved = ", ".join(f"{c['label']} ({c['points']:+.1f} points)" for c in drawn["classes"] if c["moved"])
     report = Report(
         candidate=verdict.candidate,
         incumbent=verdict.incumbent,
         service=verdict.service,
         headline=f"{verdict.outcome}: {short}",
         checks=tuple({"name": check.name, "state": check.state, "note": check.note} for check in checks),
-        notes=tuple(terms.notes),
-        details=details.of(sides, terms.gate.class_drop),
+        notes=(*([f"Classes that moved: {moved}."] if moved else []), *terms.notes),
+        details=drawn,
         at=verdict.at,
     )
     return replace(verdict, report=report)

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rowmill.data.dataset import Examples
 from rowmill.pages.charts import ACCENT, BAD, GOOD, INK, QUIET, Chart, named
 from rowmill.records import Verdict
 
 _COLUMNS, _MOST_LABELS = 8, 30
+_WORTH = LinearSegmentedColormap.from_list("worth", [BAD, "#ffffff", GOOD])
 
 
 def behind(found: Verdict) -> Chart:
@@ -38,7 +41,7 @@ def gallery(found: Verdict, examples: Examples) -> Chart:
     if not listed:
         return _empty("the two sides answer all rows with the same labels")
     rows = -(-len(listed) // _COLUMNS)
-    chart = Chart(figsize=(11, 0.5 + 1.55 * rows), layout="constrained")
+    chart = Chart(figsize=(11, 0.5 + 1.55 * rows), layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.05))
     ours, theirs = _names(found)
     title = f"{len(listed)} of the rows on which they differ: true label, then {ours} (green where right) and {theirs}"
     chart.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
@@ -96,7 +99,7 @@ def _draw_confusion(axes: Axes, change: np.ndarray, labels: Sequence[str]) -> No
     # More right answers are good, more wrong ones are bad.
     worth = np.where(np.eye(len(change), dtype=bool), change, -change)
     most = max(1, int(np.abs(change).max()))
-    axes.imshow(worth, cmap="RdYlGn", vmin=-1.6 * most, vmax=1.6 * most, aspect="auto")
+    axes.imshow(worth, cmap=_WORTH, vmin=-2 * most, vmax=2 * most, aspect="auto")
     if len(labels) <= 15:
         for row, column in zip(*np.nonzero(change), strict=True):
             axes.text(column, row, f"{change[row, column]:+d}", ha="center", va="center", fontsize=7, color=INK)
