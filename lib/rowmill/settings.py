@@ -50,7 +50,7 @@ class Gate:
     size: float = 3.0
     cold_start: float = 3.0
     latency: float = 3.0
-    flips: float = 0.001
+    flips: float = 0.005
     costs: str = ""
     abstain_below: float = 0.0
 

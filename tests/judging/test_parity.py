@@ -189,6 +189,21 @@ def test_a_model_without_kept_answers_is_held_to_its_golden_rows(place: Service,
         validation.run(place, NAMES[0])
 
 
+def test_a_quantised_file_is_held_to_its_own_limits(place: Service, stock: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    bad("quantised", stock, tmp_path / "bad.tflite")
+    plant(place, tmp_path / "bad.tflite")
+    folder = place.registry.artefacts / NAMES[0]
+    card = json.loads((folder / CARD_FILE).read_text()) | {"parity": {"precision": "int8"}}
+    card["golden"]["tolerance"] = 0.05
+    (folder / CARD_FILE).write_text(json.dumps(card))
+    place.registry.add(dataclasses.replace(place.registry.model(NAMES[0]), card_sha256=file_hash(folder / CARD_FILE)))
+    assert parity.limits(folder, 0.5, rounded=True) == Limits(0.15, 0.5) and parity.limits(folder, 0.5) == Limits(0.05, 0.5)
+    assert validation.run(place, NAMES[0]).rule == "first model"  # it flips 1 label of 361, of which 0.5 % may
+    strict = dataclasses.replace(place.settings, gate=dataclasses.replace(place.settings.gate, flips=0.002))
+    with pytest.raises(IntegrityError, match=r"but its file is quantised \(int8\), .* and 1 flipped labels of 361 \(at most 0\)"):
+        validation.run(dataclasses.replace(place, settings=strict), NAMES[0])
+
+
 @pytest.mark.parametrize(
     ("largest", "flips", "within"), [(1e-4, 0, True), (1.1e-4, 0, False), (1e-4, 2, True), (1e-4, 3, False), (np.nan, 0, False)]
 )

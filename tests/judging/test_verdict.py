@@ -177,7 +177,8 @@ def test_what_may_be_spoiled_holds_back_a_promotion() -> None:
 def test_budgets_are_ratios(name: str, ours: float, theirs: float, state: str) -> None:
     found = verdict.judge(PAIR, planted(1000, 900, 30, 12), Terms(budgets={name: (ours, theirs)}))
     assert states(found)[name] == state and found.outcome == ("better" if state == "pass" else "worse")
-    assert "may be 3 times as much" in notes(found, name)
+    scale, unit = (1e6, "MB") if name == "size" else (1e-3, "ms")
+    assert notes(found, name).startswith(f"{ours / scale:.2f} against {theirs / scale:.2f} {unit}, may be 3 times as much")
 
 
 def test_a_check_that_is_not_named_is_not_made() -> None:
@@ -246,6 +247,27 @@ BETTER, WORSE, EQUAL = planted(1000, 800, 60, 10), planted(1000, 800, 10, 60), p
 def test_first_model_rule(majority: Sides, logistic: Sides, outcome: str) -> None:
     found = verdict.judge_first(Pair("digits", "aaaaaaaa-t001", ""), majority, logistic, Terms())
     assert found.outcome == outcome and found.rule == "first model" and "by the first-model rule" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("majority", "logistic", "made"),
+    [
+        (BETTER, WORSE, ["pass", "fail"]),
+        (EQUAL, BETTER, ["silent", "pass"]),
+        (WORSE, EQUAL, ["fail", "pass"]),
+        (BETTER, EQUAL, ["pass", "pass"]),
+    ],
+)
+def test_each_baseline_is_a_check(majority: Sides, logistic: Sides, made: list[str]) -> None:
+    found = verdict.judge_first(Pair("digits", "aaaaaaaa-t001", ""), majority, logistic, Terms(level=0.01, notes=("Known.",)))
+    assert [(check["name"], check["state"]) for check in found.report.checks] == list(
+        zip(["majority class", "logistic regression"], made, strict=True)
+    )
+    compared = finding.compare(majority.targets, majority.ours.argmax(axis=1), majority.theirs.argmax(axis=1))
+    assert f"{compared.gained} rows gained and {compared.lost} lost" in notes(found, "majority class")
+    assert "level 0.01)" in notes(found, "majority class") and "level 0.05)" in notes(found, "logistic regression")
+    assert found.report.notes[-1] == "Known." and found.candidate_accuracy == logistic.right[0].mean()
+    assert found.report.headline.endswith("against logistic regression")
 
 
 @pytest.mark.parametrize("sizes", [(0, 0, 0), (3, 3, 2), (3, 2, 3)])

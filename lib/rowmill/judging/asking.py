@@ -87,8 +87,8 @@ def _check_labels(bundle: Bundle, model: ModelRecord) -> None:
 
 
 def _check_keras(service: Service, model: ModelRecord, bundle: Bundle, endpoint: Endpoint) -> None:
-    allowed = parity.limits(bundle.folder, service.settings.gate.flips)
     for what, examples, expected in (*_kept_rows(service, model), ("golden rows", *_golden_rows(bundle))):
+        allowed = parity.limits(bundle.folder, service.settings.gate.flips, rounded=what == "validation rows")
         differing = parity.difference(ask(endpoint, examples.images, model.model_id, model.labels), expected, allowed)
         if differing:
             why = parity.cause(lambda images: endpoint.predict(images)[0], examples, expected, _suspect(service, model, allowed))

@@ -20,6 +20,8 @@ Images = npt.NDArray[np.uint8]
 Ask = Callable[[Images], Floats]
 
 _TRIED = 200
+# How far weights of this precision may move a probability; labels are what counts, and they have a limit of their own.
+_ROUNDING = {"float16": 0.01, "int8": 0.15}
 _CHANGES: Mapping[str, Callable[[Images, int], Images]] = {
     "transposes each image": lambda images, _: images.swapaxes(1, 2),
     "inverts each image (255 becomes 0)": lambda images, _: 255 - images,
@@ -66,10 +68,17 @@ class Suspect:
     difference: float
 
 
-def limits(folder: Path, flips: float) -> Limits:
-    """Return the limits of the model in this folder: its contract's tolerance, and the share of flips."""
+def limits(folder: Path, flips: float, rounded: bool = False) -> Limits:
+    """Return the limits of the model in this folder: its contract's tolerance, and the share of flips.
+
+    Args:
+        folder: The model's files.
+        flips: The share, 0 to 1.
+        rounded: Whether the file is compared with Keras, from which its precision takes it away, and not with itself.
+    """
     card = json.loads((folder / CARD_FILE).read_text("utf-8"))
-    return Limits(float(card["golden"]["tolerance"]), flips)
+    tolerance = float(card["golden"]["tolerance"])
+    return Limits(_ROUNDING.get(card.get("parity", {}).get("precision"), tolerance) if rounded else tolerance, flips)
 
 
 def kept(folder: Path) -> Kept | None:
