@@ -86,12 +86,12 @@ def simulated(generator: np.random.Generator, rows: int, gain: float) -> Sides:
     kinds = generator.choice(4, rows, p=[(DISCORDANT + gain) / 2, (DISCORDANT - gain) / 2, 0.955, 1 - 0.955 - DISCORDANT])
     sides = []
     for right in (np.isin(kinds, (0, 2)), np.isin(kinds, (1, 2))):
-        answers = np.where(right, targets, (targets + generator.integers(1, 10, rows)) % 10)
+        said = np.where(right, targets, (targets + generator.integers(1, 10, rows)) % 10)
         # Right answers are surer: of those at 0.99 nearly all are right, of those at 0.6 about 60 %.
         unsure = generator.random(rows) < np.where(right, 0.045, 0.75)
         confidence = np.where(unsure, 0.6, 0.99)
         probabilities = np.repeat(((1 - confidence) / 9)[:, None], 10, axis=1)
-        probabilities[np.arange(rows), answers] = confidence
+        probabilities[np.arange(rows), said] = confidence
         sides.append(probabilities)
     return Sides(LABELS, targets, sides[0], sides[1])
 
@@ -162,10 +162,15 @@ def models_of(service: Service) -> list[ModelRecord]:
     return service.registry.models("mnist")[::-1]
 
 
+def holdout_of(service: Service) -> dataset.Examples:
+    """Return the holdout."""
+    store = service.registry.warehouse
+    return dataset.load_holdout(store, dataset.find(store, "mnist"))
+
+
 def answers(service: Service, model: ModelRecord) -> tuple[np.ndarray, np.ndarray]:
     """Return a model's answers to the holdout, and the true labels."""
-    store = service.registry.warehouse
-    holdout = dataset.load_holdout(store, dataset.find(store, "mnist"))
+    holdout = holdout_of(service)
     with bundles.open_in_process(bundles.build(service.settings, service.registry, model)) as endpoint:
         return endpoint.predict(holdout.images)[0], holdout.targets
 
@@ -199,19 +204,21 @@ def whole(service: Service) -> list[Figure]:
     start, cpu = time.perf_counter(), time.process_time()
     judged = validation.run(service, first.model_id)
     spent, cpu = time.perf_counter() - start, time.process_time() - cpu
-    store = service.registry.warehouse
-    holdout = dataset.load_holdout(store, dataset.find(store, "mnist"))
+    holdout = holdout_of(service)
     with service.target.dark(bundles.build(service.settings, service.registry, first)) as address, Endpoint(address) as endpoint:
         start = time.perf_counter()
         endpoint.predict(holdout.images)
         over_http = time.perf_counter() - start
     print(f"{judged.sentence}\nThe verdict took {spent:.1f} s and {cpu:.1f} CPU seconds of this process; load {os.getloadavg()[0]:.1f}.")
     total = spent + over_http
-    seen = Figure("a verdict on 10,000 rows, both over HTTP", total, "s", 60, total / 60, [spent, over_http], "<= 60", total <= 60)
-    known = Figure("3 epochs over 1 are better", float(judged.outcome == "better"), "", 1, 1, [], "1", judged.outcome == "better")
     release.deploy(service, first.model_id)
     turned = validation.run(service, short.model_id)
-    return [seen, known, Figure("1 epoch over 3 is worse", float(turned.outcome == "worse"), "", 1, 1, [], "1", turned.outcome == "worse")]
+    total, (better, worse) = spent + over_http, (float(judged.outcome == "better"), float(turned.outcome == "worse"))
+    return [
+        Figure("a verdict on 10,000 rows, both over HTTP", total, "s", 60, total / 60, [spent, over_http], "<= 60", total <= 60),
+        Figure("3 epochs over 1 are better", better, "", 1, better, [], "1", better == 1),
+        Figure("1 epoch over 3 is worse", worse, "", 1, worse, [], "1", worse == 1),
+    ]
 
 
 def bad_bundles(service: Service, networks: list[Any]) -> list[Figure]:

@@ -104,7 +104,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 CHOICES = {("warehouse", "kind"): ("sqlite", "bigquery"), ("target", "kind"): ("local",), ("gate", "measure"): ("accuracy", "cost")}
 # Lowest and highest of numbers that are no whole ones.
 _RANGES = {"level": (1e-6, 0.5), "flips": (0.0, 1.0), "abstain_below": (0.0, 1.0), "size": (1.0, 1e6)}
-_RANGES |= {"cold_start": (1.0, 1e6), "latency": (1.0, 1e6), "minimal_effect": (0.0, 100.0), "class_drop": (0.0, 100.0)}
+_RANGES |= {"cold_start": (1.0, 1e6), "latency": (1.0, 1e6), "minimal_effect": (0.0, 100.0), "class_drop": (0.1, 100.0)}
 
 
 def load(folder: Path | None = None) -> Settings:

@@ -24,13 +24,16 @@ def checks_html(checks: Iterable[Mapping[str, str]], notes: Sequence[str]) -> st
     """Return checks (name, state, note) as a table and notes as a list; nothing where there are none."""
     cell = '<td style="text-align: left; vertical-align: top; white-space: normal">'
     rows = [
-        f"<tr>{cell}{html.escape(check['name'])}</td>"
-        f'{cell}<b class="rm-{html.escape(check["state"])}" style="color: {_COLOURS.get(check["state"], "inherit")}">{html.escape(check["state"])}</b></td>'
-        f"{cell}{html.escape(check['note'])}</td></tr>"
+        f"<tr>{cell}{html.escape(check['name'])}</td>{cell}{_state(check['state'])}</td>{cell}{html.escape(check['note'])}</td></tr>"
         for check in checks
     ]
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     return (f"<table>{''.join(rows)}</table>" if rows else "") + (f"<ul>{items}</ul>" if items else "")
+
+
+def _state(name: str) -> str:
+    escaped = html.escape(name)
+    return f'<b class="rm-{escaped}" style="color: {_COLOURS.get(name, "inherit")}">{escaped}</b>'
 
 
 def _text(value: typing.Any) -> str:

@@ -247,6 +247,9 @@ BETTER, WORSE, EQUAL = planted(1000, 800, 60, 10), planted(1000, 800, 10, 60), p
 def test_first_model_rule(majority: Sides, logistic: Sides, outcome: str) -> None:
     found = verdict.judge_first(Pair("digits", "aaaaaaaa-t001", ""), majority, logistic, Terms())
     assert found.outcome == outcome and found.rule == "first model" and "by the first-model rule" in found.sentence
+    named = {id(BETTER): "better (+5.00 points)", id(WORSE): "worse (-5.00 points)", id(EQUAL): "cannot tell (+0.00 points)"}
+    assert f"against the majority class {named[id(majority)]}; " in found.sentence
+    assert f"against logistic regression on pixels {named[id(logistic)].split(' (')[0]}: " in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -274,3 +277,14 @@ def test_each_baseline_is_a_check(majority: Sides, logistic: Sides, made: list[s
 def test_unequal_or_no_rows_are_refused(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(ParameterError, match="the same rows, at least one, of both sides"):
         finding.compare(*(np.zeros(size, np.int64) for size in sizes))
+
+
+def test_no_verdict_has_its_reason() -> None:
+    found = verdict.no_answer(PAIR, "it is down")
+    assert (found.outcome, found.rule, found.report.headline) == ("cannot tell", "no answer", "cannot tell: it is down")
+    assert found.sentence.endswith("is better than bbbbbbbb-t001, which should serve but gives no answer: it is down")
+    unknown = verdict.no_answer(Pair("digits", "aaaaaaaa-t001", "", "Look here."), "it is down")
+    assert unknown.sentence.startswith("Look here. cannot tell") and "than what serves, which should serve but gives" in unknown.sentence
+    assert found.at == found.report.at and (found.report.candidate, found.report.service) == ("aaaaaaaa-t001", "digits")
+    same = verdict.serves_already(PAIR)
+    assert (same.outcome, same.rule) == ("cannot tell", "serves already") and same.sentence.endswith("it is what serves")

@@ -97,7 +97,7 @@ def by_class(sides: Sides, drop: float) -> list[Class]:
     for place, label in enumerate(sides.labels):
         mine = sides.targets == place
         gained, lost = int((ours & ~theirs & mine).sum()), int((~ours & theirs & mine).sum())
-        moved = statistics.mcnemar(gained, lost) < LEVEL / max(1, count)
+        moved = statistics.mcnemar(gained, lost) < LEVEL / count
         found.append(Class(label, int(mine.sum()), gained, lost, _state((int(mine.sum()), gained, lost), drop, count), moved))
     return found
 
@@ -132,8 +132,6 @@ def _classes(sides: Sides, gate: Gate) -> Check:
 
 def _rows_enough(drop: float, classes: int) -> int:
     """Return how many rows of a class, none of them gained or lost, exclude such a drop: z * sqrt(2 / (n + 2)^2) <= drop / 100."""
-    if drop <= 0:
-        return 10**9
     return max(1, math.ceil(statistics.z(2 * LEVEL / classes) * math.sqrt(2) / (drop / 100) - 2))
 
 
