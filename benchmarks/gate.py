@@ -164,8 +164,7 @@ def models_of(service: Service) -> list[ModelRecord]:
 
 def holdout_of(service: Service) -> dataset.Examples:
     """Return the holdout."""
-    store = service.registry.warehouse
-    return dataset.load_holdout(store, dataset.find(store, "mnist"))
+    return dataset.load_holdout(service.registry.warehouse, dataset.find(service.registry.warehouse, "mnist"))
 
 
 def answers(service: Service, model: ModelRecord) -> tuple[np.ndarray, np.ndarray]:
@@ -286,8 +285,8 @@ def refusal(service: Service, write: Callable[[Path, Service], None]) -> str:
 
 def main() -> None:
     """Measure, print, write, and fail where a target is missed."""
-    figures = [*false_promotions(), *power(), *coverage()]
-    figures += second_implementations(simulated(np.random.default_rng(3), 5000, 0.01), "simulated")
+    second = second_implementations(simulated(np.random.default_rng(3), 5000, 0.01), "simulated")
+    figures = [*false_promotions(), *power(), *coverage(), *second]
     folder = os.environ.get("ROWMILL_MNIST", "")
     if folder:
         with tempfile.TemporaryDirectory() as state:
