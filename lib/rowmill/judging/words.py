@@ -69,7 +69,7 @@ def figures(comparison: Comparison, level: float) -> str:
     return (
         f"{comparison.ours:.2%} against {comparison.theirs:.2%} of {comparison.rows} holdout rows right, "
         f"{comparison.gained} rows gained and {comparison.lost} lost "
-        f"(exact McNemar p = {comparison.p_value:.2g}, level {level:.2g})"
+        f"(exact McNemar p {_exponent(comparison.p_value)}, level {level:.2g})"
     )
 
 
@@ -87,6 +87,10 @@ def points(share: float) -> str:
 def alarm(sentence: str) -> str:
     """Return what a verdict says first."""
     return f"{sentence} " if sentence else ""
+
+
+def _exponent(p_value: float) -> str:
+    return f"= {p_value:.2g}" if p_value >= 1e-99 else "< 1e-99"
 
 
 def _saved(found: Finding) -> str:
