@@ -184,6 +184,7 @@ def service_card(service: Service, model_id: str) -> dict[str, Any]:
 
 def test_too_few_rows_are_said_before_anything_is_compared(service: Service, good: str, weak: str, monkeypatch: pytest.MonkeyPatch) -> None:
     release.deploy(service, weak)
+    shutil.rmtree(service.settings.state / "baselines")  # those of all rows
     few = {name: lambda values: values[:6] for name in ("keys", "images", "targets")}
     monkeypatch.setattr(dataset, "load_holdout", altered(service, good, **few))
     found = validation.run(service, good)
