@@ -60,6 +60,7 @@ def test_counts_what_was_planted() -> None:
     found = verdict.judge(PAIR, planted(1000, both=900, gained=30, lost=12), Terms())
     assert (found.rows, found.gained, found.lost) == (1000, 30, 12)
     assert (found.candidate_accuracy, found.incumbent_accuracy) == (0.93, 0.912)
+    assert found.difference == pytest.approx(0.018) and found.low < 0.018 < found.high and found.p_value == pytest.approx(0.0079, abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,8 @@ def test_budgets_are_ratios(name: str, ours: float, theirs: float, state: str) -
     assert states(found)[name] == state and found.outcome == ("better" if state == "pass" else "worse")
     scale, unit = (1e6, "MB") if name == "size" else (1e-3, "ms")
     assert notes(found, name).startswith(f"{ours / scale:.2f} against {theirs / scale:.2f} {unit}, may be 3 times as much")
+    free = {"size": (1e6, " as 1 MB"), "cold start": (0.05, " as 50 ms"), "latency": (0.001, " as 1 ms")}[name]
+    assert notes(found, name).endswith(free[1]) == (theirs < free[0])
 
 
 def test_a_check_that_is_not_named_is_not_made() -> None:
@@ -273,7 +276,7 @@ def test_each_baseline_is_a_check(majority: Sides, logistic: Sides, made: list[s
     assert found.report.headline.endswith("against logistic regression")
 
 
-@pytest.mark.parametrize("sizes", [(0, 0, 0), (3, 3, 2), (3, 2, 3)])
+@pytest.mark.parametrize("sizes", [(0, 0, 0), (3, 3, 2), (3, 2, 3), (2, 3, 3), (4, 3, 3)])
 def test_unequal_or_no_rows_are_refused(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(ParameterError, match="the same rows, at least one, of both sides"):
         finding.compare(*(np.zeros(size, np.int64) for size in sizes))
