@@ -16,6 +16,7 @@ from rowmill.data.dataset import Dataset
 from rowmill.errors import IntegrityError
 from rowmill.records import Candidate, ModelRecord
 from rowmill.registry import CARD_FILE, MODEL_FILE, Registry, file_hash
+from rowmill.training.answers import store
 
 CONTRACT = 1
 TOLERANCE = 1e-4
@@ -37,7 +38,7 @@ def export(candidate: Candidate, data: Dataset, registry: Registry) -> ModelReco
         candidate.network.export(str(path), format="litert", verbose=False)
         expected = candidate.network.predict(data.validation.images, batch_size=_BATCH, verbose=0)
         check_parity(path, data.validation.images, expected)
-        card = _card(candidate, data, path, expected)
+        card = _card(candidate, data, path, expected) | {"answers": store(folder, candidate.network, data, expected)}
         (folder / CARD_FILE).write_text(json.dumps(card), "utf-8")
         return registry.add_model(_record(candidate, data, folder), folder)
     finally:
