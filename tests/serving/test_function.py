@@ -51,8 +51,8 @@ def test_it_says_which_model_answers(client: flask.testing.FlaskClient, bundle: 
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
-        pytest.param(b"{", 400, "not JSON", id="not-json"),
-        pytest.param(b"[]", 400, "no instances", id="no-object"),
+        pytest.param(b"{", 400, "no JSON object", id="not-json"),
+        pytest.param(b"[]", 400, "no JSON object", id="no-object"),
         pytest.param(b'{"instances": []}', 400, "no instances", id="empty"),
         pytest.param(json.dumps({"instances": [[0] * 63]}).encode(), 400, "shape [63]", id="63-values"),
         pytest.param(json.dumps({"instances": [[0] * 64, [0] * 63]}).encode(), 400, "differ in shape", id="ragged"),
@@ -62,7 +62,7 @@ def test_it_says_which_model_answers(client: flask.testing.FlaskClient, bundle: 
         pytest.param(json.dumps({"instances": [["5"] * 64]}).encode(), 400, "something else than numbers", id="text"),
         pytest.param(json.dumps({"instances": [[None] * 64]}).encode(), 400, "something else than numbers", id="null"),
         pytest.param(json.dumps({"instances": [[True] * 64]}).encode(), 400, "something else than numbers", id="booleans"),
-        pytest.param(b'{"instances": [[' + b"1e999," * 63 + b"0]]}", 400, "not JSON", id="infinite"),
+        pytest.param(b'{"instances": [[' + b"1e999," * 63 + b"0]]}", 400, "no JSON object", id="infinite"),
         pytest.param(b'{"instances": [[' + b"1e30," * 63 + b"0]]}", 400, "A pixel is 1e+30", id="huge"),
         pytest.param(json.dumps({"instances": [[True] + [0] * 63]}).encode(), 400, "something else than numbers", id="one-boolean"),
         pytest.param(

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import orjson
 
 from rowmill.errors import EndpointError
+from rowmill.records import LIMITS
 
-MAX_BYTES, MAX_INSTANCES = 8 * 1024 * 1024, 1024
 _SECONDS = 30.0
 _BYTES_PER_PIXEL = 4  # "255,"
 
@@ -57,7 +57,7 @@ class Endpoint:
         Raises:
             EndpointError: It is silent, refuses, changes its model on the way, or answers something else than probabilities.
         """
-        size = max(1, min(MAX_INSTANCES, MAX_BYTES // (_BYTES_PER_PIXEL * images[0].size + 2) - 1))
+        size = max(1, min(LIMITS["instances"], LIMITS["bytes"] // (_BYTES_PER_PIXEL * images[0].size + 2) - 1))
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         answers = [self._predict_batch(batch) for batch in batches]
         models = sorted({model for _, model in answers})
