@@ -1,19 +1,21 @@
 """The instances of a request become images: lists of pixels, flat or nested, and PNG or JPEG files."""
 
 import base64
+import functools
 import io
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 from werkzeug.exceptions import abort
 
 Images = npt.NDArray[np.uint8]
 _BITS_PER_CHANNEL = 24  # the byte of a PNG file that says so
+_START, _TO_ZEROS = b'{"instances":', bytes.maketrans(b"123456789", b"000000000")
 _END = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
 
 
@@ -26,6 +28,8 @@ class Wanted:
         resize: Whether PNG and JPEG files of another size are resized.
         most: How many instances may come at once.
         pixels: To how many pixels all files of a request together may unpack.
+        forms: The shapes that an instance of numbers may have.
+        brackets: A whole body of one instance without its digits, in each of these forms.
     """
 
     shape: tuple[int, int, int]
@@ -33,8 +37,36 @@ class Wanted:
     most: int
     pixels: int
 
+    @functools.cached_property
+    def forms(self) -> tuple[tuple[int, ...], ...]:  # pylint: disable=missing-function-docstring  # an attribute
+        height, width, channels = self.shape
+        return ((height * width * channels,), self.shape, (height, width))[: 3 if channels == 1 else 2]
+
+    @functools.cached_property
+    def brackets(self) -> frozenset[bytes]:  # pylint: disable=missing-function-docstring  # an attribute
+        return frozenset(orjson.dumps({"instances": np.zeros((1, *form), int).tolist()}).replace(b"0", b"") for form in self.forms)
+
     def __str__(self) -> str:
         return f"each instance is {math.prod(self.shape)} whole numbers from 0 to 255, flat or nested as {list(self.shape)}"
+
+
+def read_one(body: bytes, wanted: Wanted) -> Images | None:
+    """Return what `read` would, three times sooner, where the body is one list of pixels in the usual notation; else None.
+
+    The numbers are read as one flat list, once the rest is proven to be the very brackets and commas of the wanted shape: taking out the
+    digits leaves these, and no digit stands before a space, before an opening or after a closing bracket.
+    """
+    compact = body.translate(None, b" ")
+    zeros = compact.translate(_TO_ZEROS)
+    if not body.startswith(_START) or compact.translate(None, b"0123456789") not in wanted.brackets:
+        return None
+    if b"]0" in zeros or b"0[" in zeros or b"0 " in body.translate(_TO_ZEROS):
+        return None
+    numbers = compact[len(_START) : -1].translate(None, b"[]")
+    try:
+        return np.frombuffer(bytes(orjson.loads(b"[%b]" % numbers)), np.uint8).reshape(1, *wanted.shape)
+    except ValueError:  # not JSON, or not from 0 to 255
+        return None
 
 
 def read(instances: Any, wanted: Wanted) -> Images:
@@ -55,7 +87,8 @@ def read(instances: Any, wanted: Wanted) -> Images:
 
 
 def _numbers(instances: list[Any], wanted: Wanted) -> Images:
-    leaves, form = instances, []
+    leaves: list[Any] = instances
+    form: list[int] = []
     try:
         while isinstance(leaves[0], list):
             (length,) = set(map(len, leaves))
@@ -66,8 +99,7 @@ def _numbers(instances: list[Any], wanted: Wanted) -> Images:
     kinds = set(map(type, leaves))
     if not kinds <= {int, float}:
         abort(400, f"The instances hold something else than numbers, or differ in shape; {wanted}.")
-    height, width, channels = wanted.shape
-    if form not in ([height * width * channels], [height, width, channels], [height, width] if channels == 1 else []) or not form:
+    if tuple(form) not in wanted.forms:
         abort(400, f"An instance has shape {form[:9]}; {wanted}.")
     if kinds == {int} and min(leaves) >= 0 and max(leaves) <= 255:
         return np.frombuffer(bytes(leaves), np.uint8)
