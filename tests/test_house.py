@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 LIBRARY = sorted((ROOT / "lib" / "rowmill").rglob("*.py"))
-CODE = [*LIBRARY, *sorted((ROOT / "cloud_function").glob("*.py"))]
+CODE = [*LIBRARY, *sorted((ROOT / "cloud_function").rglob("*.py"))]
 
 
 def functions(path: Path) -> list[ast.FunctionDef]:
