@@ -6,7 +6,8 @@ from typing import Any
 
 import functions_framework
 
-FUNCTION = functions_framework.create_app("predict", str(Path(__file__).with_name("main.py"))).test_client()
+APP = functions_framework.create_app("predict", str(Path(__file__).with_name("main.py")))  # type: ignore[no-untyped-call]
+FUNCTION = APP.test_client()
 
 
 def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
