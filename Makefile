@@ -18,8 +18,8 @@ help: ## Say what each target does
 run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the rows, PARAMETERS='trials=2 goal=0.99' go to the notebooks
 	@$(PYTHON) -m rowmill run $${SOURCE:+--source "$$SOURCE"} $${PARAMETERS:+--parameters "$$PARAMETERS"}
 
-test: .venv/dev.stamp ## Run the tests; ARGS= goes to pytest
-	@$(PYTHON) -m pytest $(ARGS)
+test: .venv/dev.stamp ## Run the tests, two files at a time; ARGS= goes to pytest
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: .venv/dev.stamp ## Check format, style, types and the direction of imports
 	$(PYTHON) -m ruff format --check .

@@ -1,7 +1,8 @@
 """A search beside stock Keras Tuner: overhead per trial, two workers against one process, what a kill costs.
 
 Trials are as short as they can be (one epoch of the digits), so that what is measured is all that is not training. Runs of the two
-sides take turns. `RUNS=5` is the least that counts; fewer only show that it works.
+sides take turns. `RUNS=5` is the least that counts; fewer only show that it works. Then the races on MNIST, see `races`, which FULL=1
+makes longer and more.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from rowmill.registry import Registry, connected
 from rowmill.training import networks, search, study
 from rowmill.training.search import Goal, Plan
 
+from benchmarks import races
 from benchmarks.figures import ROOT, Figure, conclude
 
 RUNS = int(os.environ.get("RUNS", "5"))
@@ -137,7 +139,8 @@ def main() -> None:
     keras.utils.set_random_seed(1)
     with tempfile.TemporaryDirectory() as folder:
         data = digits(project(Path(folder)))
-    conclude("search", [overhead(data, "random"), overhead(data, "bayesian"), two_workers(data), kills()])
+    own = [overhead(data, "random"), overhead(data, "bayesian"), two_workers(data), kills()]
+    conclude("search", [*own, *races.figures()])
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ class Trial(_Shown):
         accuracy: On the validation split at the best epoch, 0 to 1; NaN where `score` is.
         seconds: Time that its training has taken.
         mode: What equal weights need besides equal inputs, such as `op determinism, 2 threads`.
+        epochs: Of a full trial of its search, over which the learning rate's schedule is laid out.
     """
 
     model_id: str
@@ -149,6 +150,7 @@ class Trial(_Shown):
     accuracy: float = float("nan")
     seconds: float = 0.0
     mode: str = ""
+    epochs: int = 0
 
 
 @dataclass(frozen=True)

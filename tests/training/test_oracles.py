@@ -1,6 +1,7 @@
 """Keras Tuner's algorithms on made-up scores: what they suggest, and that their records are all the memory they need."""
 
 import math
+import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -94,13 +95,25 @@ def test_a_lost_workers_trial_goes_to_another() -> None:
 
 
 def test_bayesian_guesses_get_better_and_take_a_moment() -> None:
+    best = []
+    for seed in (1, 2, 3):
+        search, started = Search("bayesian", seed=seed), time.process_time()
+        for _ in range(30):
+            search.step()
+        assert (time.process_time() - started) / 30 < 0.5  # Keras Tuner's own: 6 s
+        scores = [search.records[place].score for place in sorted(search.records)]
+        best.append(max(scores))
+        assert sum(scores[20:]) / 10 > sum(scores[:10]) / 10
+    assert statistics.median(best) > 0.985  # random search: 0.967
+
+
+def test_the_first_bayesian_guesses_are_steps_from_the_best_trial() -> None:
     search = Search("bayesian")
-    started = time.process_time()
-    for _ in range(30):
-        search.step()
-    assert (time.process_time() - started) / 30 < 0.5  # Keras Tuner's own: 6 s
-    scores = [search.records[place].score for place in sorted(search.records)]
-    assert max(scores) > 0.99 and sum(scores[20:]) / 10 > sum(scores[:10]) / 10
+    best = search.step()
+    for _ in range(3):
+        ahead, tried = max(record.score for record in search.records.values()), search.step()
+        assert 0 < sum(tried[name] != best[name] for name in SPACE) < len(SPACE)
+        best = tried if search.records[len(search.records)].score > ahead else best
 
 
 def test_a_search_that_is_over_begins_no_trial() -> None:

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,23 +46,27 @@ def workers_of(models: Registry) -> list[psutil.Process]:
 
 def test_a_worker_here_and_one_of_another_address_share_the_trials(models: Registry, data: Dataset) -> None:
     port = jobs.free_port()
-    joined: list[subprocess.Popen[bytes]] = []
     seen: set[int] = set()
+
+    def joined() -> int:
+        """Join the search as soon as its folder is laid out, as another machine's worker."""
+        while not (found := list((models.state / "searches").glob("*/data/labels.json"))):
+            time.sleep(0.01)
+        variables = {"KERASTUNER_ORACLE_IP": "127.0.0.2", "KERASTUNER_ORACLE_PORT": str(port), "KERASTUNER_TUNER_ID": "pod1"}
+        command = [sys.executable, "-m", "rowmill.training.workers", str(found[0].parents[1])]
+        return subprocess.run(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL, timeout=120, check=False).returncode
 
     def watch(trials: Sequence[Trial]) -> None:
         seen.add(sum(trial.state == "running" for trial in trials))
-        if not joined:
-            folder = models.state / "searches" / trials[0].model_id[:8]
-            variables = {"KERASTUNER_ORACLE_IP": "127.0.0.2", "KERASTUNER_ORACLE_PORT": str(port), "KERASTUNER_TUNER_ID": "pod1"}
-            command = [sys.executable, "-m", "rowmill.training.workers", str(folder)]
-            joined.append(subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL))
 
-    plan = replace(PLAN, goal=Goal(1.0, trials=6, minutes=5, epochs=40), address=f"127.0.0.2:{port}")
-    candidate = search.run(data, models, plan, watch)
-    assert joined[0].wait(30) == 0
+    plan = replace(PLAN, goal=Goal(1.0, trials=12, minutes=5, epochs=30), address=f"127.0.0.2:{port}")
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(joined)
+        candidate = search.run(data, models, plan, watch)
+        assert other.result() == 0
     trials = models.siblings(candidate.trial)
     assert [trial.state for trial in trials if trial.state != "stopped"] == ["completed"] * sum(t.state == "completed" for t in trials)
-    assert len({str(trial.hyperparameters) for trial in trials}) == 6 and trials[0].hyperparameters["units"] == 16
+    assert len({str(trial.hyperparameters) for trial in trials}) == 12 and trials[0].hyperparameters["units"] == 16
     assert 2 in seen and all("1 threads" in trial.mode for trial in trials)
     answers = candidate.network.predict(data.validation.images, verbose=0).argmax(axis=1)
     assert (answers == data.validation.targets).mean() == pytest.approx(candidate.trial.score, abs=1e-6)

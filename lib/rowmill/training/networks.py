@@ -61,6 +61,7 @@ class Network:
         defaults: Every hyperparameter with a sound value; empty for a user's own.
         space: The ranges that a search tries where it is given none; empty for a user's own.
         metrics: Keras metrics to log beside `loss` and `accuracy`.
+        frugal: Values for a first trial where the time is too short for that of the defaults.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Network:
     defaults: dict[str, Any] = field(default_factory=dict)
     space: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
+    frugal: dict[str, Any] = field(default_factory=dict)
 
     def batch_size(self, values: Mapping[str, Any]) -> int:
         """Return how many examples a training step takes."""
@@ -122,7 +124,7 @@ def find(network: str | Builder, metrics: tuple[str, ...] = ()) -> Network:
         return Network(getattr(network, "__name__", "your function"), network, metrics=metrics)
     if network in architectures.DEFAULTS:
         own, space = architectures.DEFAULTS[network], architectures.SPACES[network]
-        return Network(network, getattr(architectures, network), dict(own), space, metrics)
+        return Network(network, getattr(architectures, network), dict(own), space, metrics, architectures.FRUGAL[network])
     path, separator, function = network.rpartition(":")
     if not separator or not path.endswith(".py"):
         known = ", ".join(architectures.DEFAULTS)

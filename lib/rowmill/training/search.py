@@ -12,7 +12,7 @@ from rowmill.data.dataset import Dataset
 from rowmill.errors import SearchError
 from rowmill.records import Candidate, ModelId, Trial
 from rowmill.registry import Registry
-from rowmill.training import checkup, networks, oracles, space, study, trainer, workers
+from rowmill.training import checkup, networks, oracles, pace, space, study, trainer, workers
 from rowmill.training.final import Final, spread
 from rowmill.training.goal import ACCURACY, Goal, Objective
 from rowmill.training.lines import Lines
@@ -46,8 +46,7 @@ def run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None
 
 
 def _run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None, kind: str = "search") -> Candidate:
-    job = job_of(plan, data)
-    plan = replace(plan, space=_ranges(plan, job))
+    plan, job = _settled(plan, data)
     with study.opened(registry, plan, data.version) as opened, _light_collections():
         record = _Record(opened, registry, plan, watch, Lines(plan.goal), kind)
         oracle = record.oracle(job)
@@ -70,19 +69,33 @@ def _run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = Non
 
 def check_up(data: Dataset, plan: Plan) -> checkup.Findings:
     """Look, before the first trial, for what would waste the search; see `checkup.before`."""
-    job = job_of(plan, data)
-    return checkup.before(job.network, _ranges(plan, job), data, plan.goal)
+    plan, job = _settled(plan, data)
+    return checkup.before(job.network, _ranges(plan), data, plan.goal)
 
 
 def look_back(data: Dataset, plan: Plan, trials: Sequence[Trial]) -> checkup.Findings:
     """Say what the figures of a search's trials are worth; by the spread of its seeds, where it has some; see `checkup.after`."""
-    job, own = job_of(plan, data), [trial for trial in trials if trial.kind == "search"]
+    (plan, job), own = _settled(plan, data), [trial for trial in trials if trial.kind == "search"]
     deviations = spread(trials)["std"].tolist() if job.objective.weights == ACCURACY.weights else []
-    return checkup.after(own, _ranges(plan, job), job.objective, len(data.validation.keys), deviations[0] if deviations else math.nan)
+    return checkup.after(own, _ranges(plan), job.objective, len(data.validation.keys), deviations[0] if deviations else math.nan)
 
 
-def _ranges(plan: Plan, job: Job) -> dict[str, dict[str, Any]]:
-    return space.read(plan.space or job.network.space, job.network.defaults)
+def _settled(plan: Plan, data: Dataset) -> tuple[Plan, Job]:
+    """Return the plan with its space read and the length of its trials settled, and what its trials share."""
+    network, threads = networks.find(plan.network, plan.goal.objective.metrics), 1 if plan.workers else trainer.threads()
+    for defaults in (network.defaults, {**network.defaults, **network.frugal}):
+        ranges = space.read(plan.space or network.space, defaults)
+        first = {name: entry["default"] for name, entry in ranges.items()}
+        epochs, fits = pace.epochs(network, first, data, plan.goal, threads)
+        if fits:
+            break
+    plan = replace(plan, space=ranges, goal=replace(plan.goal, epochs=epochs))
+    return plan, job_of(plan, data)
+
+
+def _ranges(plan: Plan) -> Mapping[str, Mapping[str, Any]]:
+    assert isinstance(plan.space, Mapping)
+    return plan.space
 
 
 def train(data: Dataset, registry: Registry, plan: Plan, values: Mapping[str, Any] | Trial, seed: int = 0) -> Candidate:
@@ -99,7 +112,9 @@ def train(data: Dataset, registry: Registry, plan: Plan, values: Mapping[str, An
         ParameterError: The network has no such hyperparameter.
         SearchError: Training failed, or was interrupted by hand.
     """
+    goal = replace(plan.goal, trials=1)
     if isinstance(values, Trial):
+        goal = replace(goal, epochs=plan.goal.epochs or values.epochs)
         seed, values = seed or values.seed, trainer.values(values)
     ranges = {
         name: {"type": "bool", "default": value} if isinstance(value, bool) else {"type": "choice", "values": [value]}
@@ -109,7 +124,7 @@ def train(data: Dataset, registry: Registry, plan: Plan, values: Mapping[str, An
         own = networks.find(plan.network).defaults
         ranges = {name: {"type": "choice", "values": [own[name]]} for name in list(own)[:1]}
     # One trial of Hyperband's would be its first bracket's, which is short.
-    once = replace(plan, space=ranges, goal=replace(plan.goal, trials=1), seed=seed, algorithm="random", refit=False, seeds=0, members=1)
+    once = replace(plan, space=ranges, goal=goal, seed=seed, algorithm="random", refit=False, seeds=0, members=1)
     return _run(data, registry, once, kind="train")
 
 

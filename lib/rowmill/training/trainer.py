@@ -1,6 +1,5 @@
 """Trains one trial, epoch by epoch, so that a kill loses at most one of them and equal inputs give equal weights."""
 
-import json
 import logging
 import math
 import os
@@ -12,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from rowmill.data.dataset import Dataset, Examples
 from rowmill.errors import SearchError
 from rowmill.records import Trial, now
-from rowmill.training import networks, study
+from rowmill.training import checkpoints, networks
 from rowmill.training.goal import SIZE, Objective
 from rowmill.training.networks import Network, Pixels
 
 _PREDICT_BATCH = 1024
-_PREFIX, _SUFFIX = "e", ".npz"
 
 
 class Stopped(Exception):
@@ -79,6 +76,11 @@ def use_threads(count: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
+def threads() -> int:
+    """Return how many threads compute."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+
+
 def mode() -> str:
     """Return what equal weights need besides equal inputs, to go on record.
 
@@ -87,8 +89,7 @@ def mode() -> str:
     tf.config.experimental.enable_op_determinism()
     # Each trial is a network of its own: that TensorFlow traces it anew is no fault.
     tf.get_logger().setLevel(logging.ERROR)
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
-    return f"op determinism, {threads} threads, TensorFlow {tf.__version__}"
+    return f"op determinism, {threads()} threads, TensorFlow {tf.__version__}"
 
 
 def train(trial: Trial, job: Job, course: Course, watch: Watch) -> Trial:
@@ -104,11 +105,11 @@ def train(trial: Trial, job: Job, course: Course, watch: Watch) -> Trial:
         SearchError: The loss or the objective is no number, a limit is broken, or the time is up.
         Exception: Whatever the network's builder or Keras raises.
     """
-    started = replace(trial, mode=mode())
+    started = replace(trial, mode=mode(), epochs=job.epochs)
     keras.utils.set_random_seed(trial.seed)
     model = built(trial, job)
     _check_size(model, job.objective)
-    epochs = _Epochs(replace(started, **_restored(model, course)), job.objective, course, watch)
+    epochs = _Epochs(replace(started, **checkpoints.restored(model, (course.folder, course.parent))), job.objective, course, watch)
     rows = _Rows(job.data.train, trial.seed, job.network.batch_size(values(trial)))
     try:
         model.fit(
@@ -154,7 +155,7 @@ def at_epoch(trial: Trial, job: Job, course: Course, epoch: int) -> Any:
     Raises:
         SearchError: They are lost, and training does not give them back.
     """
-    arrays = _read(_checkpoint(course.folder, epoch)) or _trained_again(trial, job, course, epoch)
+    arrays = checkpoints.read(course.folder, epoch) or _trained_again(trial, job, course, epoch)
     model = built(trial, job)
     for place, variable in enumerate(model.variables):
         variable.assign(arrays[f"model{place}"])
@@ -165,7 +166,7 @@ def _trained_again(trial: Trial, job: Job, course: Course, epoch: int) -> dict[s
     """Return the state after an epoch, trained in a folder of its own: what lies beside the lost file may be of later epochs."""
     with tempfile.TemporaryDirectory() as folder:
         again = train(trial, job, replace(course, folder=Path(folder), epochs=epoch, seconds=0.0), lambda _: None)
-        arrays = _read(_checkpoint(Path(folder), epoch))
+        arrays = checkpoints.read(Path(folder), epoch)
     if arrays is None or (trial.curve and again.curve != trial.curve[:epoch]):
         raise SearchError(f"{trial.model_id}'s weights after epoch {epoch} are lost, and training gave others", step="search anew")
     return arrays
@@ -245,56 +246,8 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         accuracy = found["val_accuracy"] if score > max(self.trial.curve, default=-math.inf) else self.trial.accuracy
         curve = (*self.trial.curve, score)
         self.trial = replace(self.trial, curve=curve, score=max(curve), accuracy=accuracy, seconds=self._seconds())
-        _save(self.model, self.trial, self.course.folder)
+        checkpoints.save(self.model, self.trial, self.course.folder)
         self.watch(self.trial)
 
     def _seconds(self) -> float:
         return self.before + time.monotonic() - self.begun
-
-
-def _save(model: Any, trial: Trial, folder: Path) -> None:
-    """Write the checkpoint of the trial's last epoch; only this one and that of the best epoch stay."""
-    arrays: dict[str, Any] = {f"model{place}": variable.numpy() for place, variable in enumerate(model.variables)}
-    arrays |= {f"optimizer{place}": variable.numpy() for place, variable in enumerate(model.optimizer.variables)}
-    so_far = {name: getattr(trial, name) for name in ("curve", "score", "accuracy", "seconds")}
-    path = _checkpoint(folder, len(trial.curve))
-    study.put(path, lambda new: _write(new, {**arrays, "so_far": np.array(json.dumps(so_far))}))
-    best = _checkpoint(folder, 1 + int(np.argmax(trial.curve)))
-    for other in set(_checkpoints(folder)) - {path, best}:
-        other.unlink()
-
-
-def _write(path: Path, arrays: Mapping[str, Any]) -> None:
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
-
-
-def _restored(model: Any, course: Course) -> dict[str, Any]:
-    """Put the last readable checkpoint's state into the model, and return what its trial had reached."""
-    for folder in (course.folder, *([course.parent] if course.parent else ())):
-        for path in _checkpoints(folder)[::-1]:
-            if (arrays := _read(path)) is None:
-                continue
-            for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-                for place, variable in enumerate(variables):
-                    variable.assign(arrays[f"{part}{place}"])
-            so_far = json.loads(str(arrays["so_far"]))
-            return {**so_far, "curve": tuple(so_far["curve"])}
-    return {"curve": (), "seconds": 0.0}
-
-
-def _checkpoint(folder: Path, epoch: int) -> Path:
-    return folder / f"{_PREFIX}{epoch:04d}{_SUFFIX}"
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"))
-
-
-def _read(path: Path) -> dict[str, npt.NDArray[Any]] | None:
-    """Return a checkpoint's arrays; None for one that is missing or damaged."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except Exception:  # pylint: disable=broad-exception-caught  # zip, zlib and numpy raise many kinds for a torn file
-        return None

@@ -1,0 +1,57 @@
+"""How long a trial is: as many epochs as its rows want, fewer where the time given would not hold a few such trials."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rowmill.data.dataset import Dataset
+from rowmill.training.goal import Goal
+from rowmill.training.networks import Network, Pixels
+
+# A search of fewer trials is none, and a schedule of fewer epochs anneals nothing.
+_TRIALS, _LEAST_EPOCHS = 3, 3
+# Of one thread of a CPU of 2023 in these networks, measured: floating-point operations per second. An estimate from the network alone
+# gives the same length on each run, which a measured second would not.
+_OPERATIONS = 8e10
+
+
+def epochs(network: Network, values: Mapping[str, Any], data: Dataset, goal: Goal, threads: int) -> tuple[int, bool]:
+    """Return a trial's length in epochs, and whether the time given holds a few such trials.
+
+    Args:
+        network: What will be trained.
+        values: Its hyperparameters in the first trial.
+        data: Trained on its train rows.
+        goal: Where it gives `epochs`, these are the length.
+        threads: That compute.
+    """
+    wanted = goal.epochs_for(len(data.train.targets))
+    if goal.epochs:
+        return wanted, True
+    try:
+        seconds = _epoch_seconds(network, values, data, threads)
+    except Exception:  # pylint: disable=broad-exception-caught  # a user's builder may raise anything; its trial will say what
+        return wanted, True
+    fitting = int(goal.minutes * 60 / _TRIALS / seconds)
+    return min(wanted, max(_LEAST_EPOCHS, fitting)), fitting >= min(wanted, _LEAST_EPOCHS)
+
+
+def _epoch_seconds(network: Network, values: Mapping[str, Any], data: Dataset, threads: int) -> float:
+    """Return the estimated seconds of an epoch: 6 operations per multiplication and example.
+
+    Two forwards and four backwards: Kaplan et al. (2020), Scaling Laws for Neural Language Models, section 2.1.
+    """
+    model = network.build(values, Pixels.of(data.train.images[:1]), len(data.version.labels), steps=1)
+    return 6 * multiplications(model) * len(data.train.targets) / (_OPERATIONS * threads)
+
+
+def multiplications(model: Any) -> float:
+    """Return how often a network multiplies by a weight for one example: each kernel once at each place of its layer's output."""
+    total = 0.0
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            total += multiplications(layer)
+        elif (kernel := getattr(layer, "kernel", None)) is not None:
+            places = math.prod(layer.output.shape[1:-1]) if len(kernel.shape) > 2 else 1
+            total += math.prod(kernel.shape) * places
+    return total
