@@ -62,7 +62,7 @@ class Peer:
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
             uv = shutil.which("uv")
-            installer = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
+            installer = [uv, "pip", "install", "--no-config", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
             subprocess.run([*installer, "--quiet", *self.packages], check=True)
             subprocess.run([python, "-m", "compileall", "-q", "-j", "0", folder / "lib"], check=False, stdout=subprocess.DEVNULL)
             (folder / "whole").touch()
@@ -131,7 +131,7 @@ def _wait(server: Running, process: "subprocess.Popen[bytes]", form: Form, log: 
             if server.ask(form)[0] == 200:
                 return
         time.sleep(0.002)
-    raise RuntimeError(f"{server.peer.name} does not answer: {log.read_text('utf-8', 'replace')[-2000:]}")
+    raise RuntimeError(f"{server.peer.name} does not answer: {log.read_text('utf-8', 'replace')[-1000:]}")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -222,3 +222,7 @@ def _size(peer: Peer) -> list[Figure]:
     kept = [path for path in packages.rglob("*") if path.is_file() and not {"pip", "setuptools", "__pycache__"} & set(path.parts)]
     size = sum(path.stat().st_size for path in kept) / 2**20
     return [_figure("installed size", [size], [150.0], "MB", ("<=", 1, True))]
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,6 @@ def predict(request):  # type: ignore[no-untyped-def]
     if not MODEL:
         import tensorflow as tf  # pylint: disable=import-error,import-outside-toplevel
 
-        MODEL.append(tf.saved_model.load(os.environ["MODEL"] + "/saved_model").signatures["serving_default"])
+        MODEL.append(tf.saved_model.load(os.environ["MODEL"] + "/saved_model"))
     images = np.asarray(request.get_json()["instances"], np.uint8)
-    (answer,) = MODEL[0](images).values()
-    return {"predictions": answer.numpy().tolist()}
+    return {"predictions": MODEL[0].serve(images).numpy().tolist()}

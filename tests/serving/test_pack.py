@@ -73,7 +73,7 @@ def test_it_serves_in_a_fresh_environment(packed: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     uv = shutil.which("uv")
-    installer = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
+    installer = [uv, "pip", "install", "--no-config", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
     subprocess.run([*installer, "--quiet", "--require-hashes", "-r", packed / "requirements.txt"], check=True)
     listed = subprocess.run(
         [python, "-c", "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"],
