@@ -149,8 +149,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def probabilities(answer: bytes) -> np.ndarray[Any, Any]:
     """Return the probabilities of an answer, (instances, labels), whatever a peer calls them."""
     found = json.loads(answer)
-    found = found.get("predictions", found) if isinstance(found, dict) else found
-    return np.asarray(next(iter(found[0].values())) if isinstance(found[0], dict) else found, float).reshape(-1, 10)
+    while isinstance(found, dict):  # MLflow names an ONNX network's output once more
+        found = found.get("predictions", next(iter(found.values())))
+    return np.asarray(found, float).reshape(-1, 10)
 
 
 @dataclass(frozen=True)
