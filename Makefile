@@ -4,12 +4,13 @@ COMPILE := pip compile --universal --generate-hashes --no-emit-index-url --no-an
 	--python-version 3.11 --fork-strategy fewest --quiet
 
 # Given values reach the recipes by the environment, untouched by make and by the shell.
+override MODEL := $(value MODEL)
 override NAME := $(value NAME)
 override SOURCE := $(value SOURCE)
 override PARAMETERS := $(value PARAMETERS)
-export NAME SOURCE PARAMETERS
+export MODEL NAME SOURCE PARAMETERS
 
-.PHONY: help run test check format lab tensorboard stop clean lock bench
+.PHONY: help run test check format lab tensorboard pack stop clean lock bench
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -23,9 +24,9 @@ test: .venv/dev.stamp ## Run the tests, two files at a time; ARGS= goes to pytes
 check: .venv/dev.stamp ## Check format, style, types and the direction of imports
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pylint lib/rowmill cloud_function dashboards/voila.py benchmarks
+	$(PYTHON) -m pylint lib/rowmill cloud_function/*.py cloud_function/pack/aws_lambda.py dashboards/voila.py benchmarks
 	$(PYTHON) -m nbqa pylint notebooks dashboards --disable=invalid-name,pointless-statement,expression-not-assigned
-	$(PYTHON) -m mypy lib/rowmill cloud_function/main.py benchmarks
+	$(PYTHON) -m mypy lib/rowmill cloud_function/main.py cloud_function/pack/aws_lambda.py benchmarks
 	.venv/bin/lint-imports
 
 format: .venv/dev.stamp ## Format the code and the notebooks
@@ -36,6 +37,9 @@ lab: .venv/run.stamp ## Open the notebooks in JupyterLab
 
 tensorboard: .venv/run.stamp ## Open the searches' curves and hyperparameters in TensorBoard on 127.0.0.1
 	@$(PYTHON) -m rowmill tensorboard
+
+pack: .venv/run.stamp ## Pack a model to go, as a folder and a zip; MODEL= names it, else the newest
+	@$(PYTHON) -m rowmill pack $${MODEL:+--model "$$MODEL"}
 
 stop: ## Stop what rowmill runs on this machine
 	@if [ -x $(PYTHON) ] && [ -e .venv/run.stamp ]; then $(PYTHON) -m rowmill stop; \

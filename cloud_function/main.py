@@ -1,13 +1,11 @@
-"""Serve one model over HTTP: a Cloud Run function, and the same file under functions-framework anywhere else.
+"""Serve one model over HTTP: a Cloud Run function, and the same files under functions-framework anywhere else.
 
-Beside this file lie the model's file and `model.json`, the contract: model id, input, labels, hash, golden examples.
+Beside it lie `instances.py`, `openapi.json`, the model's file, its `model.json`, and `settings.json` where other sites' pages may ask.
 """
 
 import gc
 import hashlib
-import io
-import itertools
-import json
+import logging
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,50 +17,43 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from ai_edge_litert.interpreter import Interpreter
+from instances import Images, Wanted, read, read_one
+from werkzeug.exceptions import HTTPException, abort
 
 CONTRACT = 1
-MAX_BYTES, MAX_INSTANCES = 8 * 1024 * 1024, 1024
-PREDICT_PATHS = ("/", "/predict")
-
-
-class Refusal(Exception):
-    """A request that cannot be answered, as an HTTP code and a sentence."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
+JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded")  # the last is what curl -d says of its own accord
+IMAGE_TYPES = ("image/png", "image/jpeg")
+STATUS = {404: "NOT_FOUND", 405: "UNIMPLEMENTED", 500: "INTERNAL"}
 
 
 class Model:
-    """The model in this folder, checked and warm.
-
-    Attributes:
-        card: What `model.json` says.
-        since: When it was loaded, UTC, ISO 8601.
-    """
+    """The model in a folder, checked and warm; `card` is what its `model.json` says."""
 
     def __init__(self, folder: Path) -> None:
-        self.card: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
-        if self.card.get("contract") != CONTRACT:
-            raise SystemExit(
-                f"model.json has contract {self.card.get('contract')!r}; this handler knows {CONTRACT} only: build the bundle anew."
-            )
+        self.card: dict[str, Any] = orjson.loads((folder / "model.json").read_bytes())
+        if (contract := self.card.get("contract")) != CONTRACT:
+            raise SystemExit(f"model.json has contract {contract!r}; this handler knows {CONTRACT} only: build the bundle anew.")
         content = (folder / self.card["file"]).read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.card["sha256"]:
+        if (found := hashlib.sha256(content).hexdigest()) != self.card["sha256"]:
             raise SystemExit(f"{self.card['file']} has SHA-256 {found[:12]}..., not {self.card['sha256'][:12]}...: build the bundle anew.")
-        self.shape = tuple(self.card["input"]["shape"])
-        self.since = datetime.now(UTC).isoformat(timespec="seconds")
-        # An interpreter is not thread-safe, and the host calls from several threads.
-        self._lock = threading.Lock()
+        self.limits = {"instances": 1024, "bytes": 8 * 2**20, "pixels": 16 * 2**20, **self.card.get("limits", {})}
+        height, width, channels = self.card["input"]["shape"]
+        resize = self.card["input"].get("resize", False)
+        self.wanted = Wanted((height, width, channels), resize, self.limits["instances"], self.limits["pixels"])
+        # At a time, or what lies between a network's layers would fill the memory.
+        self._most = max(1, 2**18 // (height * width * channels))
+        self._lock = threading.Lock()  # an interpreter is not thread-safe, and the host calls from several threads
         self._interpreter = Interpreter(model_content=content, num_threads=1)
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
         self._rows = 0
-        self.predict(np.zeros((1, *self.shape), np.uint8))
+        self.predict(np.zeros((1, height, width, channels), np.uint8))
 
-    def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the probabilities, (images, labels), of uint8 images, (images, *shape)."""
+    def predict(self, images: Images) -> npt.NDArray[np.float32]:
+        """Return the probabilities, (images, labels), of images, (images, *shape)."""
+        return np.concatenate([self._answers(images[at : at + self._most]) for at in range(0, len(images), self._most)])
+
+    def _answers(self, images: Images) -> npt.NDArray[np.float32]:
         with self._lock:
             if len(images) != self._rows:
                 self._interpreter.resize_tensor_input(self._input, images.shape)
@@ -70,76 +61,90 @@ class Model:
                 self._rows = len(images)
             self._interpreter.set_tensor(self._input, images)
             self._interpreter.invoke()
-            answers: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
-            return answers
+            return np.asarray(self._interpreter.get_tensor(self._output), np.float32)
 
 
-MODEL = Model(Path(__file__).resolve().parent)
-# The loaded model lives as long as the process: collecting it again and again costs 10 ms pauses.
-gc.collect()
-gc.freeze()
+HERE = Path(__file__).resolve().parent
+try:
+    MODEL, OPENAPI = Model(HERE), orjson.loads((HERE / "openapi.json").read_bytes())
+except (OSError, ValueError, KeyError) as broken:
+    raise SystemExit(f"The bundle is not whole ({type(broken).__name__}: {broken}): build it anew.") from None
+LABELS, SERVICE, MODEL_ID = MODEL.card["labels"], MODEL.card["service"], MODEL.card["model"]
+ORIGIN = orjson.loads(path.read_bytes()).get("allow_origin", "") if (path := HERE / "settings.json").is_file() else ""
+ASK, TELL = ("POST", "OPTIONS"), ("GET", "HEAD", "OPTIONS")
+PATHS = {"/": (*TELL, "POST"), "/predict": ASK, "/health": TELL, "/openapi.json": TELL}
+PATHS |= {f"/v1/models/{name}": TELL for name in (SERVICE, MODEL_ID)} | {f"/v1/models/{name}:predict": ASK for name in (SERVICE, MODEL_ID)}
+# What Vertex AI's clients, TensorFlow Serving's and KServe's look for, beside what model.json says.
+NAMES = {"deployedModelId": MODEL_ID, "modelVersionId": MODEL.card["sha256"][:12], "modelDisplayName": SERVICE}
+CARD = {key: MODEL.card.get(key) for key in ("contract", "model", "service", "dataset", "input", "labels", "sha256", "exporter")}
+VERSION = {"version": NAMES["modelVersionId"], "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+LOADED = {"state": "AVAILABLE", "since": datetime.now(UTC).isoformat(timespec="seconds"), "limits": MODEL.limits}
+DESCRIPTION = {**CARD, **LOADED, "name": SERVICE, "ready": True, "model_version_status": [VERSION]}
 
 
 @functions_framework.http
 def predict(request: flask.Request) -> flask.Response:
-    """Answer one request: POST predicts, GET tells which model answers."""
+    """Answer one request; whatever is wrong with it is one sentence in JSON."""
     try:
-        if request.path not in PREDICT_PATHS:
-            raise Refusal(404, f"There is no {request.path[:80]}; POST to / predicts, GET / tells which model answers.")
-        if request.method in ("GET", "HEAD"):
-            return _answer(200, _describe())
-        if request.method != "POST":
-            raise Refusal(405, f"{request.method} is not answered here; POST to / predicts, GET / tells which model answers.")
-        predictions = MODEL.predict(_images(_instances(request)))
-        return _answer(200, {"predictions": predictions, "deployedModelId": MODEL.card["model"]})
-    except Refusal as refusal:
-        return _answer(refusal.code, {"error": {"code": refusal.code, "message": str(refusal)}})
+        if not (methods := PATHS.get(request.path, ())):
+            abort(404, f"There is no {request.path[:80]}; found {', '.join(PATHS)}.")
+        if request.method not in methods:
+            abort(405, f"{request.method[:20]} is not answered at {request.path}; use {', '.join(methods)}.")
+        if request.method == "POST":
+            return _answer(request, 200, _predictions(request))
+        return _answer(request, 200, OPENAPI if request.path == "/openapi.json" else DESCRIPTION)
+    except HTTPException as error:
+        code, sentence = error.code or 400, str(error.description)
+    except Exception:  # pylint: disable=broad-exception-caught  # the outermost place: the log gets the traceback, the client a sentence
+        logging.exception("%s %s", request.method, request.path)
+        code, sentence = 500, "This request cannot be answered; the function's log says why."
+    return _answer(request, code, {"error": {"code": code, "message": sentence, "status": STATUS.get(code, "INVALID_ARGUMENT")}})
 
 
-def _answer(code: int, content: dict[str, Any]) -> flask.Response:
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return flask.Response(body, code, content_type="application/json")
+def _answer(request: flask.Request, code: int, content: dict[str, Any]) -> flask.Response:
+    response = flask.Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), code, content_type="application/json")
+    if code == 405 or request.method == "OPTIONS":
+        response.headers["Allow"] = ", ".join(PATHS.get(request.path, ()))
+    if (name := request.headers.get("X-Request-Id", "")) and name.isascii() and len(name) <= 200:
+        response.headers["X-Request-Id"] = name
+    if ORIGIN:
+        response.headers["Access-Control-Allow-Origin"], response.headers["Vary"] = ORIGIN, "Origin"
+        response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-Parameters, X-Request-Id"
+    return response
 
 
-def _describe() -> dict[str, Any]:
-    card = {name: MODEL.card[name] for name in ("contract", "model", "service", "input", "labels")}
-    return {**card, "state": "AVAILABLE", "since": MODEL.since}
+def _predictions(request: flask.Request) -> dict[str, Any]:
+    kind, encoding, most = request.mimetype, request.headers.get("Content-Encoding", "identity"), MODEL.limits["bytes"]
+    if kind not in JSON_TYPES + IMAGE_TYPES or encoding != "identity":
+        abort(415, f"The body is {kind[:80]}, encoded as {encoding[:80]}; send application/json, image/png or image/jpeg as they are.")
+    if len(body := request.stream.read(most + 1)) > most:
+        abort(413, f"The body has more than {most} bytes; send fewer instances in one request.")
+    images = read_one(body, MODEL.wanted) if "X-Parameters" not in request.headers and kind in JSON_TYPES else None
+    content = {"instances": [body]} if kind in IMAGE_TYPES else {} if images is not None else _object("The body", body)
+    parameters = _object("The body's parameters", content.get("parameters") or {})
+    parameters |= _object("X-Parameters", request.headers.get("X-Parameters", {}))
+    top, invert = parameters.pop("top", 0), parameters.pop("invert", False)
+    if parameters or isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= len(LABELS) or not isinstance(invert, bool):
+        abort(400, f"The parameters are top, a whole number from 1 to {len(LABELS)}, and invert, true or false; found others.")
+    images = read(content.get("instances"), MODEL.wanted) if images is None else images
+    answers: Any = MODEL.predict(255 - images if invert else images)
+    if top:
+        best = np.argsort(-answers, axis=1, kind="stable")[:, :top]
+        answers = [[{"label": LABELS[k], "score": row[k]} for k in places] for row, places in zip(answers, best, strict=True)]
+    return {"predictions": answers, **NAMES}
 
 
-def _instances(request: flask.Request) -> list[Any]:
-    body = request.stream.read(MAX_BYTES + 1)
-    if len(body) > MAX_BYTES:
-        # The host reads what is left once the function is done; there may be no end to it.
-        request.stream = io.BytesIO()
-        raise Refusal(413, f"The body has more than {MAX_BYTES} bytes; send fewer instances in one request.")
+def _object(what: str, given: Any) -> dict[str, Any]:
     try:
-        content = orjson.loads(body)
+        if isinstance(found := orjson.loads(given) if isinstance(given, bytes | str) else given, dict):
+            return found
     except orjson.JSONDecodeError:
-        raise Refusal(400, 'The body is not JSON; send {"instances": [...]}.') from None
-    instances = content.get("instances") if isinstance(content, dict) else None
-    if not isinstance(instances, list) or not instances:
-        raise Refusal(400, 'The body has no instances; send {"instances": [...]} with at least one.')
-    if len(instances) > MAX_INSTANCES:
-        raise Refusal(413, f"The body has {len(instances)} instances; send at most {MAX_INSTANCES} in one request.")
-    return instances
+        pass
+    abort(400, f'{what} is no JSON object in UTF-8; send {{"instances": [...]}}, and such as {{"top": 1}} for parameters.')
 
 
-def _images(instances: list[Any]) -> npt.NDArray[np.uint8]:
-    """Return uint8 images, (instances, *shape), of flat or nested lists of pixels."""
-    wanted = f"each instance is {int(np.prod(MODEL.shape))} whole numbers from 0 to 255, flat or nested as {list(MODEL.shape)}"
-    leaves: list[Any] = instances
-    while set(map(type, leaves)) == {list}:
-        leaves = list(itertools.chain.from_iterable(leaves))
-    # Before numpy sees it: numpy takes "5" and true for numbers, and a long text for a huge array.
-    if not set(map(type, leaves)) <= {int, float}:
-        raise Refusal(400, f"The instances hold something else than numbers, or differ in shape; {wanted}.")
-    try:
-        pixels = np.asarray(instances)
-    except (ValueError, OverflowError):
-        raise Refusal(400, f"The instances differ in shape; {wanted}.") from None
-    if pixels.shape[1:] not in (MODEL.shape, MODEL.shape[:-1] if MODEL.shape[-1] == 1 else MODEL.shape, (int(np.prod(MODEL.shape)),)):
-        raise Refusal(400, f"An instance has shape {list(pixels.shape[1:])}; {wanted}.")
-    bad = ~((pixels >= 0) & (pixels <= 255) & (pixels == np.floor(pixels)))
-    if bad.any():
-        raise Refusal(400, f"A pixel is {pixels[bad][0]}; {wanted}.")
-    return pixels.astype(np.uint8).reshape(-1, *MODEL.shape)
+gc.collect()
+gc.freeze()  # what is loaded lives as long as the process: collecting it again and again costs pauses of 10 ms
+gc.set_threshold(5_000, 20, 50)  # one request in 500 waits 2 ms for what Flask's requests leave in cycles
+if flask.has_app_context():  # in functions-framework: Flask would answer some paths by itself, in HTML, and costs a fifth of a request
+    flask.current_app.wsgi_app = flask.Request.application(predict)  # type: ignore[assignment,arg-type,method-assign]

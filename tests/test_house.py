@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 LIBRARY = sorted((ROOT / "lib" / "rowmill").rglob("*.py"))
-CODE = [*LIBRARY, ROOT / "cloud_function" / "main.py"]
+CODE = [*LIBRARY, *sorted((ROOT / "cloud_function").rglob("*.py"))]
 
 
 def functions(path: Path) -> list[ast.FunctionDef]:
@@ -47,8 +47,8 @@ def test_only_settings_reads_the_environment() -> None:
     ("package", "rooms"),
     [
         ("keras_tuner", {"oracles", "tuner", "workers"}),
-        ("keras", {"architectures", "checkup", "networks", "trainer"}),
-        ("tensorflow", {"events", "trainer"}),
+        ("keras", {"architectures", "checkup", "exports", "networks", "trainer"}),
+        ("tensorflow", {"events", "exports", "trainer"}),
         ("yaml", {"formats"}),
         ("sqlite3", {"sqlite"}),
         ("pandas_gbq", {"bigquery", "client", "patience", "refusals"}),

@@ -1,4 +1,4 @@
-"""What `make` calls: run, stop, lab, tensorboard. Parses, calls one function, shows the answer."""
+"""What `make` calls: run, pack, stop, lab, tensorboard. Parses, calls one function, shows the answer."""
 
 import argparse
 import shlex
@@ -10,7 +10,8 @@ from rowmill import jobs, pipeline
 from rowmill import settings as project
 from rowmill.errors import EndpointError, RowmillError
 from rowmill.pages import host
-from rowmill.serving import release
+from rowmill.registry import connected
+from rowmill.serving import pack, release
 from rowmill.settings import Settings
 
 
@@ -21,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = project.load()
         if chosen.command == "run":
             _run(settings, chosen.source, chosen.parameters)
+        elif chosen.command == "pack":
+            _pack(settings, chosen.model)
         elif chosen.command == "stop":
             _stop(settings)
         else:
@@ -49,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run all notebooks, serve the better model, show the dashboard")
     run.add_argument("--source", default="")
     run.add_argument("--parameters", default="")
+    packing = commands.add_parser("pack", help="pack a model to go")
+    packing.add_argument("--model", default="")
     commands.add_parser("stop", help="stop all that `run` left running")
     commands.add_parser("tensorboard", help="open the searches in TensorBoard, for this machine alone")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
@@ -74,6 +79,14 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     print("Stop: make stop", flush=True)
     if silence:
         raise silence
+
+
+def _pack(settings: Settings, model_id: str) -> None:
+    registry = connected(settings)
+    folder = pack.pack(settings, registry, registry.model(model_id, settings.service_name))
+    print(f"Packed: {folder}")
+    print(f"Zip: {folder}.zip")
+    print(f"Next: read {folder / 'README.md'}")
 
 
 def _stop(settings: Settings) -> None:

@@ -13,6 +13,9 @@ from rowmill import shown
 from rowmill.errors import ParameterError
 from rowmill.shown import Shown
 
+# What a served model takes in one request: instances, bytes of the body, and pixels that all its images unpack to.
+LIMITS = {"instances": 1024, "bytes": 8 * 2**20, "pixels": 16 * 2**20}
+
 
 def now() -> datetime.datetime:
     """Return the present moment in UTC, with microseconds."""

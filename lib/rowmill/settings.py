@@ -73,6 +73,7 @@ class Settings:
         artefacts_root: The folder of registered model files.
         target_kind: `local`.
         target_port: Port on 127.0.0.1 of the first service; each further service takes the next.
+        target_allow_origin: Whose pages may ask the function from a browser, such as `https://example.org`, or `*`; empty: nobody's.
         dashboard_port: Port on 127.0.0.1 of the dashboard.
         gate: The thresholds of verdicts.
     """
@@ -89,6 +90,7 @@ class Settings:
     artefacts_root: Path
     target_kind: str
     target_port: int
+    target_allow_origin: str
     dashboard_port: int
     gate: Gate = Gate()
 
@@ -97,7 +99,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "service": {"name": ""},
     "warehouse": {"kind": "sqlite", "project": "", "dataset": "rowmill", "location": "EU", "maximum_bytes_billed": 10 * 10**9},
     "artefacts": {"root": ".rowmill/artefacts"},
-    "target": {"kind": "local", "port": 8501},
+    "target": {"kind": "local", "port": 8501, "allow_origin": ""},
     "dashboard": {"port": 8866},
     "gate": {**dataclasses.asdict(Gate()), "checks": ", ".join(CHECKS)},
 }
@@ -127,9 +129,19 @@ def load(folder: Path | None = None) -> Settings:
         artefacts_root=state.joinpath(*artefacts.parts[1:]) if moved else root / artefacts,
         target_kind=values["target"]["kind"],
         target_port=values["target"]["port"],
+        target_allow_origin=_origin(values["target"]["allow_origin"]),
         dashboard_port=values["dashboard"]["port"],
         gate=Gate(**{**values["gate"], "checks": _checks(values["gate"])}),
     )
+
+
+def _origin(value: str) -> str:
+    # What a browser sends, to the letter: no path, no slash at the end.
+    if value and not re.fullmatch(r"\*|https?://[a-z0-9.-]+(:[0-9]+)?", value):
+        raise SettingsError(
+            "Setting target.allow_origin must be '*' or one such as 'https://example.org'", found=repr(value), step=f"mend it in {FILE}"
+        )
+    return value
 
 
 def actor() -> str:

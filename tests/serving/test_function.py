@@ -1,7 +1,9 @@
 """The function's contract, asked through the handler as functions-framework hosts it."""
 
+import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,8 +53,8 @@ def test_it_says_which_model_answers(client: flask.testing.FlaskClient, bundle: 
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
-        pytest.param(b"{", 400, "not JSON", id="not-json"),
-        pytest.param(b"[]", 400, "no instances", id="no-object"),
+        pytest.param(b"{", 400, "no JSON object", id="not-json"),
+        pytest.param(b"[]", 400, "no JSON object", id="no-object"),
         pytest.param(b'{"instances": []}', 400, "no instances", id="empty"),
         pytest.param(json.dumps({"instances": [[0] * 63]}).encode(), 400, "shape [63]", id="63-values"),
         pytest.param(json.dumps({"instances": [[0] * 64, [0] * 63]}).encode(), 400, "differ in shape", id="ragged"),
@@ -62,7 +64,7 @@ def test_it_says_which_model_answers(client: flask.testing.FlaskClient, bundle: 
         pytest.param(json.dumps({"instances": [["5"] * 64]}).encode(), 400, "something else than numbers", id="text"),
         pytest.param(json.dumps({"instances": [[None] * 64]}).encode(), 400, "something else than numbers", id="null"),
         pytest.param(json.dumps({"instances": [[True] * 64]}).encode(), 400, "something else than numbers", id="booleans"),
-        pytest.param(b'{"instances": [[' + b"1e999," * 63 + b"0]]}", 400, "not JSON", id="infinite"),
+        pytest.param(b'{"instances": [[' + b"1e999," * 63 + b"0]]}", 400, "no JSON object", id="infinite"),
         pytest.param(b'{"instances": [[' + b"1e30," * 63 + b"0]]}", 400, "A pixel is 1e+30", id="huge"),
         pytest.param(json.dumps({"instances": [[True] + [0] * 63]}).encode(), 400, "something else than numbers", id="one-boolean"),
         pytest.param(
@@ -97,8 +99,103 @@ def test_a_body_without_a_length_is_limited_too(client: flask.testing.FlaskClien
     assert answer.status_code == 413 and "more than 8388608 bytes" in answer.json["error"]["message"]
 
 
-def test_head_is_answered(client: flask.testing.FlaskClient) -> None:
-    assert client.head("/").status_code == 200
+def test_head_and_options_are_answered(client: flask.testing.FlaskClient) -> None:
+    assert client.head("/").status_code == 200 and not client.head("/").data
+    answer = client.options("/predict")
+    assert answer.status_code == 200 and answer.headers["Allow"] == "POST, OPTIONS"
+    assert client.put("/").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+@pytest.mark.parametrize("path", ["/robots.txt", "/favicon.ico", "//predict/x", "/%ff", "/v1/models/", "/predict/"])
+def test_no_path_is_answered_in_html(client: flask.testing.FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404 and answer.json["error"]["status"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("headers", "code", "words"),
+    [
+        pytest.param({"Content-Type": "text/html"}, 415, "The body is text/html", id="html"),
+        pytest.param({"Content-Type": "multipart/form-data; boundary=x"}, 415, "multipart/form-data", id="form"),
+        pytest.param({"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415, "encoded as gzip", id="gzip"),
+        pytest.param({"Content-Type": "image/gif"}, 415, "image/png", id="gif"),
+        pytest.param({"X-Parameters": "{"}, 400, "X-Parameters is no JSON object", id="parameters-no-json"),
+        pytest.param({"X-Parameters": "3"}, 400, "X-Parameters is no JSON object", id="parameters-no-object"),
+        pytest.param({"X-Parameters": '{"top": 11}'}, 400, "from 1 to 10", id="top-too-large"),
+        pytest.param({"X-Parameters": '{"top": true}'}, 400, "from 1 to 10", id="top-boolean"),
+        pytest.param({"X-Parameters": '{"top": 1.0}'}, 400, "from 1 to 10", id="top-float"),
+        pytest.param({"X-Parameters": '{"invert": 1}'}, 400, "true or false", id="invert-number"),
+        pytest.param({"X-Parameters": '{"scale": 255}'}, 400, "found others", id="unknown"),
+    ],
+)
+def test_bad_headers_get_a_sentence(client: flask.testing.FlaskClient, headers: dict[str, str], code: int, words: str) -> None:
+    answer = client.post("/", data=json.dumps({"instances": [[0] * 64]}), headers=headers)
+    assert answer.status_code == code and words in answer.json["error"]["message"]
+    assert answer.json["error"]["status"] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("by_header", [True, False], ids=["header", "body"])
+def test_labels_with_scores_are_answered_when_asked(client: flask.testing.FlaskClient, bundle: Bundle, by_header: bool) -> None:
+    images, expected, tolerance = bundles.golden(bundle)
+    body, wish = {"instances": images.tolist()}, {"top": 3}
+    headers = {"X-Parameters": json.dumps(wish)} if by_header else {}
+    answer = client.post("/", json=body if by_header else {**body, "parameters": wish}, headers=headers)
+    for found, probabilities in zip(answer.json["predictions"], expected, strict=True):
+        best = np.argsort(-probabilities)[:3]
+        assert [entry["label"] for entry in found] == [str(place) for place in best]
+        assert np.allclose([entry["score"] for entry in found], probabilities[best], atol=tolerance)
+
+
+def test_a_client_that_hangs_up_is_no_failure(client: flask.testing.FlaskClient) -> None:
+    answer = client.post("/", data='{"instances":', environ_overrides={"CONTENT_LENGTH": "7000"})
+    assert answer.status_code == 400 and answer.json["error"]["status"] == "INVALID_ARGUMENT"
+
+
+def test_a_request_id_comes_back(client: flask.testing.FlaskClient) -> None:
+    for answer in (client.get("/", headers={"X-Request-Id": "a-1"}), client.post("/", data="{", headers={"X-Request-Id": "a-1"})):
+        assert answer.headers["X-Request-Id"] == "a-1"
+    assert "X-Request-Id" not in client.get("/").headers
+    assert "X-Request-Id" not in client.get("/", headers={"X-Request-Id": "x" * 300}).headers
+
+
+def test_other_sites_pages_may_ask_only_where_the_settings_say_so(client: flask.testing.FlaskClient, service: Service, good: str) -> None:
+    assert not [name for name in client.options("/predict").headers.keys() if name.startswith("Access-Control")]
+    settings = dataclasses.replace(service.settings, target_allow_origin="https://example.org")
+    other = bundles.build(settings, service.registry, service.registry.model(good))
+    open_to_one = functions_framework.create_app("predict", str(other.folder / "main.py")).test_client()
+    preflight = open_to_one.options("/predict", headers={"Origin": "https://example.org", "Access-Control-Request-Method": "POST"})
+    assert preflight.status_code == 200 and preflight.headers["Access-Control-Allow-Origin"] == "https://example.org"
+    assert "Content-Type" in preflight.headers["Access-Control-Allow-Headers"]
+    assert open_to_one.post("/", data="{").headers["Access-Control-Allow-Origin"] == "https://example.org"
+
+
+def test_the_document_of_the_function_knows_its_paths_and_sizes(client: flask.testing.FlaskClient, bundle: Bundle) -> None:
+    document = client.get("/openapi.json").json
+    for path, operations in document["paths"].items():
+        assert set(client.options(path).headers["Allow"].lower().split(", ")) - {"head", "options"} == set(operations)
+    instance = document["components"]["schemas"]["Instance"]["anyOf"]
+    assert instance[0]["minItems"] == instance[0]["maxItems"] == 64 and instance[1]["minItems"] == 8
+    assert "/v1/models/digits:predict" in document["paths"]
+    assert set(re.findall(r'"[A-Z]+"|SERVICE', (bundle.folder / "openapi.json").read_text())) == {'"AVAILABLE"'}
+
+
+def test_a_short_cut_never_reads_otherwise(client: flask.testing.FlaskClient, bundle: Bundle) -> None:
+    """One image in the usual notation is read another way than the rest: whatever is done to a body, both say the same."""
+    random = np.random.default_rng(8)
+    image = bundles.golden(bundle)[0][0]
+    forms = [json.dumps({"instances": [image.reshape(shape).tolist()]}) for shape in ((64,), (8, 8), (8, 8, 1))]
+    forms += [form.replace(" ", "") for form in forms]
+    answered = 0
+    for _ in range(1500):
+        body = forms[random.integers(len(forms))]
+        for _ in range(random.integers(0, 3)):
+            place = int(random.integers(len(body)))
+            body = body[:place] + str(random.choice(list('0159 ,[]{}:".-eE+') + [""])) + body[place + int(random.integers(0, 3)) :]
+        short = client.post("/", data=body)
+        whole = client.post("/", data=body, headers={"X-Parameters": "{}"})  # which the short cut leaves alone
+        assert (short.status_code, short.json) == (whole.status_code, whole.json), body
+        answered += short.status_code == 200
+    assert answered > 300
 
 
 def test_it_still_answers_after_bad_requests(client: flask.testing.FlaskClient, bundle: Bundle) -> None:
@@ -115,13 +212,22 @@ def change_contract(folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps({**card, "contract": 2}))
 
 
+def remove_model(folder: Path) -> None:
+    (folder / "model.tflite").unlink()
+
+
 def change_model(folder: Path) -> None:
     with (folder / "model.tflite").open("ab") as file:
         file.write(b"x")
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"), [(change_contract, "contract 2; this handler knows 1 only"), (change_model, "model.tflite has SHA-256")]
+    ("damage", "words"),
+    [
+        (change_contract, "contract 2; this handler knows 1 only"),
+        (change_model, "model.tflite has SHA-256"),
+        (remove_model, "model.tflite"),
+    ],
 )
 def test_it_refuses_to_start_on_another_file_or_contract(bundle: Bundle, damage, words: str) -> None:
     damage(bundle.folder)
@@ -140,7 +246,7 @@ def test_equal_content_is_laid_once(service: Service, bundle: Bundle, good: str)
     assert again == bundle and len(list(bundle.folder.parent.iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", [change_model, change_contract])
+@pytest.mark.parametrize("damage", [change_model, change_contract, remove_model])
 def test_a_changed_bundle_is_laid_anew(service: Service, bundle: Bundle, good: str, damage) -> None:
     damage(bundle.folder)
     again = bundles.build(service.settings, service.registry, service.registry.model(good))

@@ -1,16 +1,19 @@
 """What is registered answers as Keras does, or it is not registered."""
 
+import dataclasses
 import json
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 from rowmill.data.dataset import Dataset
-from rowmill.errors import IntegrityError, NotFoundError
+from rowmill.errors import IntegrityError, NotFoundError, ParameterError
 from rowmill.records import Candidate, ModelRecord
-from rowmill.registry import Registry, connected
+from rowmill.registry import Registry, connected, file_hash
 from rowmill.settings import Settings
-from rowmill.training import artefact, search
+from rowmill.training import artefact, exports, search
+from rowmill.training.exports import Form
 
 from tests.conftest import digits_in, project_in
 
@@ -46,7 +49,7 @@ def test_a_model_is_registered_with_its_contract(models: Registry, data: Dataset
     card = json.loads((folder / "model.json").read_text())
     assert models.model(model.model_id) == model and model.size == (folder / "model.tflite").stat().st_size
     assert card["model"] == model.model_id and card["sha256"] == model.sha256 and card["contract"] == 1
-    assert card["input"] == {"shape": [8, 8, 1], "dtype": "uint8", "minimum": 0, "maximum": 255}
+    assert card["input"] == {"shape": [8, 8, 1], "dtype": "uint8", "minimum": 0, "maximum": 255, "resize": False}
     assert card["labels"] == [str(digit) for digit in range(10)]
 
 
@@ -80,7 +83,7 @@ def test_a_file_that_answers_otherwise_is_refused(models: Registry, data: Datase
 
 
 def test_nothing_is_left_when_parity_fails(models: Registry, data: Dataset, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artefact, "TOLERANCE", -1.0)
+    monkeypatch.setitem(exports.LIMITS, "float32", exports.Limit(-1.0, 0.0))
     with pytest.raises(IntegrityError, match="must answer as Keras does"):
         artefact.export(candidate, data, models)
     assert not models.models("digits") and not list(models.artefacts.iterdir())
@@ -105,3 +108,78 @@ def test_an_unknown_model_names_its_neighbours(models: Registry, data: Dataset, 
     model = artefact.export(candidate, data, models)
     with pytest.raises(NotFoundError, match=f"There is no model 'zzzzzzzz-t001' of service 'digits'; found {model.model_id}"):
         models.model("zzzzzzzz-t001", "digits")
+
+
+@pytest.fixture(scope="module")
+def stronger(elsewhere: Registry, data: Dataset) -> Candidate:
+    """A small network that has learnt something: of one that is unsure, rounding flips labels."""
+    return search.run(data, elsewhere, search.Plan("mlp", {}, search.Goal(1.0, trials=1, minutes=5, epochs=15), seed=3))
+
+
+@pytest.mark.parametrize(("precision", "share"), [("float16", 0.6), ("int8", 0.4)])
+def test_a_smaller_precision_makes_a_smaller_file_and_tells_how_far_it_is_off(
+    models: Registry, data: Dataset, stronger: Candidate, precision: str, share: float
+) -> None:
+    model = artefact.export(stronger, data, models, Form(precision))
+    card = json.loads((models.artefact(model) / "model.json").read_text())
+    stronger.network.export(str(models.state / "whole.tflite"), format="litert", verbose=False)
+    assert model.size < share * (models.state / "whole.tflite").stat().st_size
+    assert card["parity"]["precision"] == precision and card["parity"]["rows"] == 361
+    assert 1e-6 < card["parity"]["largest"] < exports.LIMITS[precision].difference
+    answers = exports.answers(exports.runtime(models.artefact(model) / "model.tflite"), data.validation.images)
+    found = [
+        key
+        for key, ours, keras_own in zip(data.validation.keys, answers, predictions(stronger, data), strict=True)
+        if ours.argmax() != keras_own.argmax()
+    ]
+    assert card["parity"]["flips"] == found and len(found) <= 1
+    golden = card["golden"]
+    images = np.array(golden["instances"], np.uint8)
+    assert np.allclose(exports.answers(exports.runtime(models.artefact(model) / "model.tflite"), images), golden["predictions"], atol=1e-6)
+
+
+def predictions(candidate: Candidate, data: Dataset) -> np.ndarray:
+    """Return Keras's own answers on the validation split."""
+    return candidate.network.predict(data.validation.images, verbose=0)
+
+
+def test_keras_and_onnx_files_are_written_and_answer_alone(models: Registry, data: Dataset, stronger: Candidate) -> None:
+    model = artefact.export(stronger, data, models, Form(also=("keras", "onnx"), resize=True))
+    folder = models.artefact(model)
+    card = json.loads((folder / "model.json").read_text())
+    assert card["input"]["resize"] and card["limits"] == {"instances": 1024, "bytes": 8 * 2**20, "pixels": 16 * 2**20}
+    for name in ("keras", "onnx"):
+        assert card["also"][name]["sha256"] == file_hash(folder / f"model.{name}") and card["also"][name]["largest"] <= 1e-4
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: data.validation.images})
+    assert np.allclose(found, predictions(stronger, data), atol=1e-4)
+    loaded = keras.saving.load_model(folder / "model.keras", safe_mode=True)
+    assert np.allclose(loaded.predict(data.validation.images, verbose=0), predictions(stronger, data), atol=1e-4)
+
+
+def test_a_network_with_code_inside_is_no_keras_file(models: Registry, data: Dataset, candidate: Candidate) -> None:
+    inside = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), dtype="uint8"),
+            keras.layers.Flatten(),
+            keras.layers.Lambda(lambda x: x),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    with pytest.raises(IntegrityError, match="cannot be read from a .keras file in safe mode"):
+        artefact.export(dataclasses.replace(candidate, network=inside), data, models, Form(also=("keras",)))
+    assert not models.models("digits") and not list(models.artefacts.iterdir())
+
+
+def test_too_many_flips_are_refused() -> None:
+    exports.check("int8", exports.Parity(1000, 0.1, tuple(range(5))), exports.LIMITS["int8"])
+    with pytest.raises(IntegrityError, match="int8 file .* within 0.15 and with at most 5 flipped labels; found .* 6 flips in 1000"):
+        exports.check("int8", exports.Parity(1000, 0.1, tuple(range(6))), exports.LIMITS["int8"])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [({"precision": "int4"}, "precision 'int4'; use one of float32"), ({"also": ("pickle",)}, "exported as 'pickle'")]
+)
+def test_an_unknown_form_is_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        Form(**values)

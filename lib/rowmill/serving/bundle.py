@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -14,29 +15,29 @@ import numpy as np
 import numpy.typing as npt
 
 from rowmill.errors import IntegrityError
-from rowmill.records import Bundle, ModelRecord
-from rowmill.registry import CARD_FILE, MODEL_FILE, Registry, file_hash
+from rowmill.records import LIMITS, Bundle, ModelRecord
+from rowmill.registry import CARD_FILE, MODEL_FILE, Registry
 from rowmill.serving.endpoint import Endpoint
 from rowmill.settings import Settings
 
 EXAMPLE_FILE = "example.json"
 FUNCTION = "predict"
-_HANDLER_FILES = ("main.py", "requirements.txt")
+HANDLER_FILES = ("main.py", "instances.py", "requirements.txt")
+_DOCUMENT_FILE, _SETTINGS_FILE = "openapi.json", "settings.json"
 
 
 def build(settings: Settings, registry: Registry, model: ModelRecord) -> Bundle:
     """Return the bundle of a model; a folder with this very content is used again, another one is laid anew.
 
     Raises:
-        IntegrityError: The registered file is missing or is another one.
+        IntegrityError: A registered file is missing or is another one.
     """
-    files = registry.artefact(model)
-    parts = [*(settings.root / "cloud_function" / name for name in _HANDLER_FILES), files / CARD_FILE, files / MODEL_FILE]
-    content = "".join(file_hash(path) for path in parts)
-    folder = settings.state / "bundles" / f"{model.model_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-    if not all((folder / path.name).is_file() and file_hash(folder / path.name) == file_hash(path) for path in parts):
+    contents = _contents(settings, registry.artefact(model))
+    names = "".join(f"{name} {hashlib.sha256(content).hexdigest()}\n" for name, content in contents.items())
+    folder = settings.state / "bundles" / f"{model.model_id}-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    if not all((folder / name).is_file() and (folder / name).read_bytes() == content for name, content in contents.items()):
         shutil.rmtree(folder, ignore_errors=True)
-        _lay(folder, parts)
+        _lay(folder, contents)
     return Bundle(model.model_id, model.service, folder, model.sha256)
 
 
@@ -67,13 +68,37 @@ def open_in_process(bundle: Bundle) -> Endpoint:
     return Endpoint(f"http://{bundle.model_id}", httpx.WSGITransport(app=app))
 
 
-def _lay(folder: Path, files: list[Path]) -> None:
+def _contents(settings: Settings, files: Path) -> dict[str, bytes]:
+    """Return the files of a bundle, name to content."""
+    handler = settings.root / "cloud_function"
+    parts = [*(handler / name for name in HANDLER_FILES), files / CARD_FILE, files / MODEL_FILE]
+    try:
+        contents = {path.name: path.read_bytes() for path in parts}
+        document = (handler / _DOCUMENT_FILE).read_text("utf-8")
+    except OSError as error:
+        raise IntegrityError(f"{error.filename} cannot be read: {error.strerror}", step="restore it from a copy") from error
+    described = json.loads(contents[CARD_FILE])
+    contents[_DOCUMENT_FILE] = _document(document, described).encode()
+    contents[EXAMPLE_FILE] = json.dumps({"instances": described["golden"]["instances"][:1]}).encode()
+    if settings.target_allow_origin:
+        contents[_SETTINGS_FILE] = json.dumps({"allow_origin": settings.target_allow_origin}).encode()
+    return contents
+
+
+def _document(text: str, described: dict[str, Any]) -> str:
+    """Return the OpenAPI document with the model's own sizes and paths; in the template they are words in capitals."""
+    height, width, channels = described["input"]["shape"]
+    sizes = {"SIZE": height * width * channels, "HEIGHT": height, "WIDTH": width, "CHANNELS": channels}
+    sizes |= {"LABELS": len(described["labels"]), "INSTANCES": described.get("limits", LIMITS)["instances"]}
+    known = re.sub(f'"({"|".join(sizes)})"', lambda found: str(sizes[found[1]]), text)
+    return known.replace("SERVICE", described["service"])
+
+
+def _lay(folder: Path, contents: dict[str, bytes]) -> None:
     new = folder.with_name(f".new-{secrets.token_hex(4)}")
     new.mkdir(parents=True)
-    for path in files:
-        shutil.copyfile(path, new / path.name)
-    first = json.loads((new / CARD_FILE).read_text("utf-8"))["golden"]["instances"][:1]
-    (new / EXAMPLE_FILE).write_text(json.dumps({"instances": first}), "utf-8")
+    for name, content in contents.items():
+        (new / name).write_bytes(content)
     try:
         os.rename(new, folder)
     except OSError:  # Another process laid the same content a moment ago.

@@ -1,5 +1,7 @@
 """The client of a served model: asks which model answers, and predicts in batches."""
 
+import contextlib
+import time
 from types import TracebackType
 from typing import Any
 
@@ -8,10 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rowmill.errors import EndpointError
+from rowmill.errors import EndpointError, ParameterError
+from rowmill.records import LIMITS
 
-MAX_BYTES, MAX_INSTANCES = 8 * 1024 * 1024, 1024
 _SECONDS = 30.0
+# A prediction changes nothing, so it may be asked again: where the connection broke, and where a server or what stands before it says
+# "later". Not after a time-out: whoever is too slow gets no second helping.
+_AGAIN = (429, 502, 503, 504)
+_WAITS = (0.1, 0.4, 1.6)  # seconds before the second try and so on
+_HEADERS = {"Content-Type": "application/json"}
 _BYTES_PER_PIXEL = 4  # "255,"
 
 
@@ -21,12 +28,13 @@ class Endpoint:
     Args:
         address: Such as `http://127.0.0.1:8501`.
         transport: Another way to the model than HTTP, such as in this process.
+        seconds: How long to wait for an answer, or for a connection.
     """
 
-    def __init__(self, address: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, address: str, transport: httpx.BaseTransport | None = None, seconds: float = _SECONDS) -> None:
         self.address = address
         # No proxy and no .netrc: a model is asked where it is.
-        self._client = httpx.Client(base_url=address, transport=transport, timeout=_SECONDS, trust_env=False)
+        self._client = httpx.Client(base_url=address, transport=transport, timeout=seconds, trust_env=False)
 
     def __enter__(self) -> "Endpoint":
         return self
@@ -46,7 +54,7 @@ class Endpoint:
         return card
 
     def predict(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], str]:
-        """Predict in batches.
+        """Predict in batches within the function's limits, over one connection; what fails by chance is asked again, up to three times.
 
         Args:
             images: uint8, (examples, height, width, channels).
@@ -56,8 +64,15 @@ class Endpoint:
 
         Raises:
             EndpointError: It is silent, refuses, changes its model on the way, or answers something else than probabilities.
+            ParameterError: The images are no such array.
         """
-        size = max(1, min(MAX_INSTANCES, MAX_BYTES // (_BYTES_PER_PIXEL * images[0].size + 2) - 1))
+        if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+            raise ParameterError(
+                "Images must be uint8, (examples, height, width, channels), with at least one",
+                found=f"{images.dtype}, {images.shape}",
+                step="give pixels from 0 to 255 and not scaled ones; one grey image is image[np.newaxis, :, :, np.newaxis]",
+            )
+        size = max(1, min(LIMITS["instances"], LIMITS["bytes"] // (_BYTES_PER_PIXEL * images[0].size + 2) - 1))
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         answers = [self._predict_batch(batch) for batch in batches]
         models = sorted({model for _, model in answers})
@@ -69,7 +84,7 @@ class Endpoint:
 
     def _predict_batch(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], str]:
         body = orjson.dumps({"instances": images}, option=orjson.OPT_SERIALIZE_NUMPY)
-        answer = self._ask("POST", body)
+        answer = self._ask("POST", body, _WAITS)
         try:
             probabilities = np.asarray(answer["predictions"], np.float64)
             model = str(answer["deployedModelId"])
@@ -90,13 +105,8 @@ class Endpoint:
             )
         return probabilities, model
 
-    def _ask(self, method: str, body: bytes | None) -> dict[str, Any]:
-        try:
-            response = self._client.request(method, "/", content=body, headers={"Content-Type": "application/json"})
-        except httpx.HTTPError as error:
-            raise EndpointError(
-                f"The endpoint {self.address} does not answer ({type(error).__name__})", step="start it with `make run`, or look at its log"
-            ) from error
+    def _ask(self, method: str, body: bytes | None, waits: tuple[float, ...] = ()) -> dict[str, Any]:
+        response = self._response(method, body, waits)
         try:
             content = orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
@@ -108,3 +118,18 @@ class Endpoint:
                 f"{self.address} answers code {response.status_code}", found=str(content)[:200], step="mend the request, or look at its log"
             )
         return content
+
+    def _response(self, method: str, body: bytes | None, waits: tuple[float, ...]) -> httpx.Response:
+        """Return the first answer that is no `later`; after the last wait whatever comes counts."""
+        try:
+            for wait in waits:
+                with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
+                    response = self._client.request(method, "/", content=body, headers=_HEADERS)
+                    if response.status_code not in _AGAIN:
+                        return response
+                time.sleep(wait)
+            return self._client.request(method, "/", content=body, headers=_HEADERS)
+        except httpx.HTTPError as error:
+            raise EndpointError(
+                f"The endpoint {self.address} does not answer ({type(error).__name__})", step="start it with `make run`, or look at its log"
+            ) from error

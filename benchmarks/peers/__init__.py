@@ -1,0 +1,1 @@
+"""What the function is measured against, each in an environment and a process of its own."""
