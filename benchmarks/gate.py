@@ -131,8 +131,8 @@ def real(folder: str, state: Path) -> list[Figure]:
         return [
             *second_implementations(sides := asked(service), "MNIST"),
             *exchanged(sides),
-            *whole(service),
             *bad_bundles(service, networks),
+            *whole(service),
         ]
     finally:
         for name in jobs.names(state):

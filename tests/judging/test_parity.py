@@ -148,9 +148,7 @@ def test_a_handler_that_changes_the_images_is_refused(place: Service, tmp_path: 
     shutil.copytree(ROOT / "cloud_function", tmp_path / "root" / "cloud_function")
     path = tmp_path / "root" / "cloud_function" / "main.py"
     source = path.read_text()
-    changed = source.replace(
-        "def _images(", "def _images(instances): return np.ascontiguousarray(_true(instances)[:, :, ::-1])\n\n\ndef _true("
-    )
+    changed = source.replace("self._answers(images", "self._answers(np.ascontiguousarray(images[:, :, ::-1])")
     assert changed != source
     path.write_text(changed)
     elsewhere = dataclasses.replace(place, settings=dataclasses.replace(place.settings, root=tmp_path / "root"))
