@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 from rowmill import jobs, settings
 from rowmill.data import dataset, sources, warehouse
 from rowmill.data.dataset import Dataset
+from rowmill.judging import baselines
 from rowmill.registry import Registry, connected
 from rowmill.serving import release
 from rowmill.serving.release import Service
@@ -49,6 +50,8 @@ def digits_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for epochs in (12, 1):
         plan = search.Plan("mlp", {}, search.Goal(1.0, trials=1, minutes=5, epochs=epochs), seed=7)
         artefact.export(search.run(data, models, plan), data, models)
+    # Once, for all verdicts of all tests.
+    baselines.answers(models.warehouse, data.version, dataset.load_holdout(models.warehouse, data.version), made.state / "baselines")
     return made.state
 
 

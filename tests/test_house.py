@@ -54,7 +54,7 @@ def test_only_settings_reads_the_environment() -> None:
         ("pandas_gbq", {"bigquery", "client", "patience", "refusals"}),
         ("google", {"bigquery", "client", "patience", "query", "refusals"}),
         ("papermill", {"pipeline"}),
-        ("matplotlib", {"charts", "search_charts"}),
+        ("matplotlib", {"charts", "search_charts", "verdict_charts"}),
         ("ipywidgets", {"models"}),
         ("PIL", {"images"}),
     ],

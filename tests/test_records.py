@@ -5,12 +5,21 @@ import re
 import pytest
 from rowmill.data.sqlite import SqliteWarehouse
 from rowmill.errors import ParameterError
-from rowmill.records import Deployment, ModelId, ModelRecord, Trial, Verdict
+from rowmill.records import Deployment, ModelId, ModelRecord, Report, Trial, Verdict, now
 from rowmill.registry import Registry
 
 RECORDS = [
     Trial("abcdefgh-t001", "digits", "v1", "completed", {"units": 3, "rate": 0.1}, 0.5, (0.25, 0.5), "", 7),
     Verdict("abcdefgh-t001", "", "digits", "better", 'it\'s "better"', rows=3, difference=0.5, low=-1.0, high=1.0, p_value=0.25),
+    Verdict(
+        "abcdefgh-t001",
+        "b",
+        "digits",
+        "worse",
+        "why",
+        at=(moment := now()),
+        report=Report("abcdefgh-t001", "b", "digits", "h", ({"name": "nll"},), ("n",), {"classes": [{"rows": 3}]}, moment),
+    ),
     Deployment("abcdefgh-t001", "digits", "deploy", "local", "", "0" * 64, "serving", "why — not", "me", 0.5),
 ]
 
@@ -20,7 +29,9 @@ def test_records_come_back_equal(record: Trial | Verdict | Deployment, tmp_path)
     registry = Registry(SqliteWarehouse(tmp_path / "w.sqlite"), tmp_path)
     registry.add(record)
     read = {Trial: registry.trials, Verdict: registry.verdicts, Deployment: registry.deployments}[type(record)]
-    assert repr(read("digits")) == repr([record])  # NaN is not equal to itself
+    (found,) = read("digits")
+    assert repr(found) == repr(record)  # NaN is not equal to itself
+    assert getattr(found, "report", None) == getattr(record, "report", None)
 
 
 def test_model_ids_are_minted_and_parsed() -> None:

@@ -76,6 +76,37 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
         settings.load(write(tmp_path, text))
 
 
+def test_the_gate_is_set_by_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROWMILL_GATE_MINIMAL_EFFECT", "0.5")
+    found = settings.load(write(tmp_path, "[gate]\nlevel = 0.01\nchecks = 'nll,  cold start'\nclass_drop = 3\n")).gate
+    assert found == settings.Gate(level=0.01, checks=("nll", "cold start"), class_drop=3.0, minimal_effect=0.5)
+    assert settings.load(write(tmp_path, "")).gate == settings.Gate(minimal_effect=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("checks = ''", "Accuracy alone cannot decide a verdict: gate.checks must have one of classes, nll, calibration; found ''"),
+        ("checks = 'size, latency'", "Accuracy alone cannot decide"),
+        ("checks = 'classes, speed'", "gate.checks has the unknown check 'speed'; use some of classes, nll, calibration, size"),
+        ("checks = 3", "gate.checks must be text; found 3"),
+        ("level = 0", "gate.level must be a number from 1e-06 to 0.5; found 0"),
+        ("level = 0.6", "gate.level must be a number"),
+        ("level = 'x'", "gate.level must be a number from 1e-06 to 0.5; found 'x'"),
+        ("level = true", "gate.level must be a number"),
+        ("nll = -0.1", "gate.nll must be a number of at least 0; found -0.1"),
+        ("nll = inf", "gate.nll must be a number"),
+        ("nll = nan", "gate.nll must be a number"),
+        ("latency = 0.5", "gate.latency must be a number from 1 to 1e\\+06"),
+        ("measure = 'profit'", "gate.measure must be 'accuracy' or 'cost'; found 'profit'"),
+        ("measure = 'cost'", "gate.measure = 'cost' needs a cost matrix; name its CSV file"),
+    ],
+)
+def test_a_wrong_threshold_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        settings.load(write(tmp_path, f"[gate]\n{text}\n"))
+
+
 def test_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="There is no rowmill.toml in"):
         settings.load(tmp_path)

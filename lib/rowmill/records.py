@@ -1,6 +1,5 @@
 """The nouns: frozen records that show themselves in a notebook."""
 
-import dataclasses
 import datetime
 import html
 import re
@@ -10,7 +9,9 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rowmill import shown
 from rowmill.errors import ParameterError
+from rowmill.shown import Shown
 
 # What a served model takes in one request: instances, bytes of the body, and pixels that all its images unpack to.
 LIMITS = {"instances": 1024, "bytes": 8 * 2**20, "pixels": 16 * 2**20}
@@ -32,31 +33,6 @@ def check_service(name: str) -> str:
             f"A service cannot be named {name!r}", step="give at most 30 small letters, digits and hyphens, a letter first"
         )
     return name
-
-
-class _Shown:
-    """Shows a record in a notebook as a table of its fields."""
-
-    def _repr_html_(self) -> str:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # every child is a dataclass
-        rows = ((f.name.replace("_", " "), getattr(self, f.name)) for f in fields if f.repr)
-        left = 'style="text-align: left"'
-        cells = (f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(_text(value))}</td></tr>" for name, value in rows)
-        return f"<table>{''.join(cells)}</table>"
-
-
-def _text(value: typing.Any) -> str:
-    match value:
-        case float():
-            return f"{value:.4g}"
-        case dict():
-            return ", ".join(f"{name} {_text(entry)}" for name, entry in value.items())
-        case tuple():
-            return ", ".join(_text(entry) for entry in value)
-        case datetime.datetime():
-            return f"{value:%Y-%m-%d %H:%M:%S} UTC"
-        case _:
-            return str(value)
 
 
 @dataclass(frozen=True, order=True)
@@ -91,7 +67,7 @@ class ModelId:
 
 
 @dataclass(frozen=True)
-class DatasetVersion(_Shown):
+class DatasetVersion(Shown):
     """One immutable set of examples of a service; written last, so that it lists only whole ingests.
 
     Attributes:
@@ -121,7 +97,7 @@ class DatasetVersion(_Shown):
 
 
 @dataclass(frozen=True)
-class Trial(_Shown):
+class Trial(Shown):
     """One event in the life of a trial: a row when it starts, another when it ends.
 
     Attributes:
@@ -162,7 +138,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class ModelRecord(_Shown):
+class ModelRecord(Shown):
     """A registered model: what it is, where it comes from, and the hash its file must have.
 
     Attributes:
@@ -186,19 +162,67 @@ class ModelRecord(_Shown):
 
 
 @dataclass(frozen=True)
-class Verdict(_Shown):
+class HoldoutUse(Shown):
+    """One row of a holdout's ledger: the first time that a candidate was compared with an incumbent on it.
+
+    Attributes:
+        dataset_version: The version whose holdout it was.
+        holdout: SHA-256 of the holdout's keys and pixels: versions that differ in labels alone share it.
+        look: Which use of this holdout it was, from 1.
+        level: What it was given of the gate's level.
+    """
+
+    service: str
+    dataset_version: str
+    holdout: str
+    candidate: str
+    incumbent: str
+    look: int
+    level: float
+    at: datetime.datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What stands behind a verdict, as JSON keeps it.
+
+    Attributes:
+        candidate, incumbent, service, at: The verdict's.
+        headline: The verdict in a line, without names.
+        checks: What was looked at, each with name, state (`pass`, `fail`, `silent`) and note.
+        notes: What else there is to know, each a sentence: baselines, ledger, planted opponents, parity.
+        details: What charts draw: classes, confusion, reliability, disagreements.
+    """
+
+    candidate: str
+    incumbent: str
+    service: str
+    headline: str
+    checks: tuple[dict[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    details: dict[str, typing.Any] = field(default_factory=dict, repr=False)
+    at: datetime.datetime = field(default_factory=now)
+
+    def as_html(self) -> str:
+        """Return the checks as a table, and the notes as a list."""
+        return shown.checks_html(self.checks, self.notes)
+
+
+@dataclass(frozen=True)
+class Verdict(Shown):
     """The decision about a candidate, and the figures behind it.
 
     Attributes:
         incumbent: The model id that served when the question was asked; empty for a first model.
         outcome: `better`, `worse` or `cannot tell`.
-        rule: Which rule decided: `mcnemar`, `first model`, `no answer` or `serves already`.
+        rule: Which rule decided: `mcnemar`, `cost`, `first model`, `no answer`, `serves already`, `parity`, `self-test` or `holdout`.
         rows: Holdout rows both sides answered.
         gained, lost: Rows that only the candidate, or only the incumbent, has right.
         candidate_accuracy, incumbent_accuracy: Share of the holdout each side has right, 0 to 1; for a first model
             the second is logistic regression's.
         difference, low, high: Accuracy of the candidate less the incumbent's with its 95 % interval, -1 to 1.
         p_value: Of the exact McNemar test.
+        report: What stands behind it, in a table of its own; none for verdicts of earlier versions.
     """
 
     candidate: str
@@ -217,13 +241,16 @@ class Verdict(_Shown):
     high: float = float("nan")
     p_value: float = float("nan")
     at: datetime.datetime = field(default_factory=now)
+    report: Report | None = field(default=None, repr=False, metadata={"table": "reports"})
 
     def _repr_html_(self) -> str:
-        return f"<h3>{html.escape(self.outcome)}</h3><p>{html.escape(self.sentence)}</p>{super()._repr_html_()}"
+        headline = self.report.headline if self.report else self.outcome
+        behind = self.report.as_html() if self.report else super()._repr_html_()
+        return f"<h3>{html.escape(headline)}</h3><p>{html.escape(self.sentence)}</p>{behind}"
 
 
 @dataclass(frozen=True)
-class Deployment(_Shown):
+class Deployment(Shown):
     """One attempt to change what serves.
 
     Attributes:

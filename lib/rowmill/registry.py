@@ -1,5 +1,6 @@
 """The model list and what served when: append-only rows in the warehouse, artefacts by id and hash in a folder."""
 
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -9,11 +10,11 @@ import pandas as pd
 
 from rowmill.data.warehouse import Warehouse, connect
 from rowmill.errors import IntegrityError, NotFoundError
-from rowmill.records import Deployment, ModelId, ModelRecord, Trial, Verdict
+from rowmill.records import Deployment, HoldoutUse, ModelId, ModelRecord, Report, Trial, Verdict
 from rowmill.settings import Settings
 from rowmill.tables import TABLES, Record, from_row, to_row
 
-MODEL_FILE, CARD_FILE = "model.tflite", "model.json"
+MODEL_FILE, CARD_FILE, ANSWERS_FILE = "model.tflite", "model.json", "answers.npz"
 
 
 class Registry:
@@ -30,8 +31,10 @@ class Registry:
         self.artefacts = artefacts
         self.state = state or artefacts.parent
 
-    def add(self, record: Trial | ModelRecord | Verdict | Deployment) -> None:
-        """Append one record."""
+    def add(self, record: Trial | ModelRecord | Verdict | Report | HoldoutUse | Deployment) -> None:
+        """Append one record; a verdict after its report, so that none is seen without."""
+        if isinstance(record, Verdict) and record.report:
+            self.add(record.report)
         self.warehouse.append(TABLES[type(record)], pd.DataFrame([to_row(record)]))
 
     def add_model(self, model: ModelRecord, files: Path) -> ModelRecord:
@@ -99,8 +102,15 @@ class Registry:
         return [other for other in self.trials(trial.service) if ModelId.parse(other.model_id).experiment == experiment]
 
     def verdicts(self, service: str) -> list[Verdict]:
-        """Return the service's verdicts, oldest first."""
-        return self._all(Verdict, service)
+        """Return the service's verdicts with their reports, oldest first."""
+        reports = {(report.candidate, report.at): report for report in self._all(Report, service)}
+        return [
+            dataclasses.replace(verdict, report=reports.get((verdict.candidate, verdict.at))) for verdict in self._all(Verdict, service)
+        ]
+
+    def holdout_uses(self, service: str) -> list[HoldoutUse]:
+        """Return the ledger of the service's holdouts, oldest first."""
+        return self._all(HoldoutUse, service)
 
     def verdict(self, model_id: str, service: str) -> Verdict:
         """Return the latest verdict about a model.

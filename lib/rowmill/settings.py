@@ -1,6 +1,8 @@
 """What is true of a project: one frozen object, read once from `rowmill.toml` and `ROWMILL_*`."""
 
+import dataclasses
 import getpass
+import math
 import os
 import re
 import tomllib
@@ -13,6 +15,44 @@ from rowmill.errors import ParameterError, SettingsError
 from rowmill.records import check_service
 
 FILE = "rowmill.toml"
+
+
+CHECKS = ("classes", "nll", "calibration", "size", "cold start", "latency")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a candidate must show before it may serve, and what it must not spoil.
+
+    Attributes:
+        level: Of all verdicts on one holdout together; what is left of it for the next is spent by the ledger.
+        measure: What decides: `accuracy`, or `cost` by the matrix in `costs`.
+        minimal_effect: The least gain, in points of accuracy.
+        minimal_saving: The least gain where cost decides, in units of cost per 1,000 requests.
+        checks: What is looked at besides, some of `CHECKS`.
+        class_drop: How much of one class's accuracy may be lost, in points.
+        nll: How much the negative log-likelihood may rise, in nats per row.
+        calibration: How much the expected calibration error may rise, 0 to 1.
+        size, cold_start, latency: How many times the incumbent's the candidate's may be.
+        flips: The share of rows, 0 to 1, on which an exported file may answer another label than Keras.
+        costs: The path of the cost matrix, a CSV file, from the project's folder; empty: none.
+        abstain_below: The confidence, 0 to 1, below which an answer counts as abstained; 0: never.
+    """
+
+    level: float = 0.05
+    measure: str = "accuracy"
+    minimal_effect: float = 0.2
+    minimal_saving: float = 0.0
+    checks: tuple[str, ...] = CHECKS
+    class_drop: float = 2.0
+    nll: float = 0.05
+    calibration: float = 0.02
+    size: float = 3.0
+    cold_start: float = 3.0
+    latency: float = 3.0
+    flips: float = 0.005
+    costs: str = ""
+    abstain_below: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +75,7 @@ class Settings:
         target_port: Port on 127.0.0.1 of the first service; each further service takes the next.
         target_allow_origin: Whose pages may ask the function from a browser, such as `https://example.org`, or `*`; empty: nobody's.
         dashboard_port: Port on 127.0.0.1 of the dashboard.
+        gate: The thresholds of verdicts.
     """
 
     root: Path
@@ -51,6 +92,7 @@ class Settings:
     target_port: int
     target_allow_origin: str
     dashboard_port: int
+    gate: Gate = Gate()
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -59,8 +101,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "artefacts": {"root": ".rowmill/artefacts"},
     "target": {"kind": "local", "port": 8501, "allow_origin": ""},
     "dashboard": {"port": 8866},
+    "gate": {**dataclasses.asdict(Gate()), "checks": ", ".join(CHECKS)},
 }
-CHOICES = {("warehouse", "kind"): ("sqlite", "bigquery"), ("target", "kind"): ("local",)}
+CHOICES = {("warehouse", "kind"): ("sqlite", "bigquery"), ("target", "kind"): ("local",), ("gate", "measure"): ("accuracy", "cost")}
+# Lowest and highest of numbers that are no whole ones.
+_RANGES = {"level": (1e-6, 0.5), "flips": (0.0, 1.0), "abstain_below": (0.0, 1.0), "size": (1.0, 1e6)}
+_RANGES |= {"cold_start": (1.0, 1e6), "latency": (1.0, 1e6), "minimal_effect": (0.0, 100.0), "class_drop": (0.1, 100.0)}
 
 
 def load(folder: Path | None = None) -> Settings:
@@ -85,6 +131,7 @@ def load(folder: Path | None = None) -> Settings:
         target_port=values["target"]["port"],
         target_allow_origin=_origin(values["target"]["allow_origin"]),
         dashboard_port=values["dashboard"]["port"],
+        gate=Gate(**{**values["gate"], "checks": _checks(values["gate"])}),
     )
 
 
@@ -181,7 +228,26 @@ def _check_warehouse(warehouse: Mapping[str, Any]) -> None:
             )
 
 
+def _checks(gate: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the checks that a verdict makes; accuracy alone, which a spoiled class or lost calibration do not move, is refused."""
+    checks = tuple(name.strip() for name in gate["checks"].split(",") if name.strip())
+    unknown = [name for name in checks if name not in CHECKS]
+    if unknown:
+        raise SettingsError(f"Setting gate.checks has the unknown check {unknown[0]!r}", step=f"use some of {', '.join(CHECKS)} in {FILE}")
+    if not {"classes", "nll", "calibration"} & set(checks):
+        raise SettingsError(
+            "Accuracy alone cannot decide a verdict: gate.checks must have one of classes, nll, calibration",
+            found=repr(gate["checks"]),
+            step=f"add one in {FILE}",
+        )
+    if gate["measure"] == "cost" and not gate["costs"]:
+        raise SettingsError("Setting gate.measure = 'cost' needs a cost matrix", step=f"name its CSV file as gate.costs in {FILE}")
+    return checks
+
+
 def _checked(section: str, key: str, value: Any, default: Any) -> Any:
+    if isinstance(default, float):
+        return _number(f"{section}.{key}", value, _RANGES.get(key, (0.0, math.inf)))
     if isinstance(default, int):
         highest, what = (65535, "a port from 1 to 65535") if key == "port" else (2**63 - 1, "a whole number above 0")
         if not str(value).isdecimal() or isinstance(value, bool) or not 1 <= int(value) <= highest:
@@ -197,3 +263,14 @@ def _checked(section: str, key: str, value: Any, default: Any) -> Any:
         except ParameterError as error:
             raise SettingsError(f"Setting service.name cannot be used: {str(error).rstrip('.')}", step=f"mend it in {FILE}") from error
     return value
+
+
+def _number(name: str, value: Any, limits: tuple[float, float]) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not limits[0] <= number <= limits[1] or math.isinf(number):
+        allowed = f"from {limits[0]:g} to {limits[1]:g}" if limits[1] < math.inf else f"of at least {limits[0]:g}"
+        raise SettingsError(f"Setting {name} must be a number {allowed}", found=repr(value), step=f"mend it in {FILE}")
+    return number

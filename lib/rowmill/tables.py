@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rowmill.records import DatasetVersion, Deployment, ModelRecord, Trial, Verdict
+from rowmill.records import DatasetVersion, Deployment, HoldoutUse, ModelRecord, Report, Trial, Verdict
 
 Record = typing.TypeVar("Record")
 
@@ -25,7 +25,8 @@ _KINDS = {str: "STRING", int: "INT64", float: "FLOAT64", datetime.datetime: "TIM
 
 def _table(name: str, record: type) -> Table:
     hints = typing.get_type_hints(record)
-    return Table(name, {f.name: _KINDS.get(hints[f.name], "JSON") for f in dataclasses.fields(record)})
+    stored = [f.name for f in dataclasses.fields(record) if "table" not in f.metadata]
+    return Table(name, {field: _KINDS.get(hints[field], "JSON") for field in stored})
 
 
 EXAMPLES = Table(
@@ -48,6 +49,8 @@ TABLES: dict[type, Table] = {
     Trial: _table("trials", Trial),
     ModelRecord: _table("models", ModelRecord),
     Verdict: _table("verdicts", Verdict),
+    Report: _table("reports", Report),
+    HoldoutUse: _table("holdout_uses", HoldoutUse),
     Deployment: _table("deployments", Deployment),
 }
 

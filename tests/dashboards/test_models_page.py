@@ -10,7 +10,7 @@ import ipywidgets
 import pytest
 from rowmill import jobs
 from rowmill.pages import models
-from rowmill.records import Deployment, Verdict, now
+from rowmill.records import Deployment, Report, Verdict, now
 from rowmill.registry import Registry
 from rowmill.serving import release
 from rowmill.settings import Settings
@@ -114,10 +114,19 @@ class TestPage:
         assert "Something unexpected happened" in text(page)
 
     def test_everything_from_elsewhere_is_escaped(self, mill: Settings, registry: Registry):
-        registry.add(Verdict(FIRST, "", "digits", "better", NASTY))
+        behind = Report(FIRST, "", "digits", NASTY, ({"name": NASTY, "state": "pass", "note": NASTY},), (NASTY,), at=now())
+        registry.add(Verdict(FIRST, "", "digits", "better", NASTY, at=behind.at, report=behind))
         registry.add(Deployment(NASTY, "digits", NASTY, NASTY, NASTY, "0", NASTY, NASTY, NASTY, 1.0))
         shown = text(models.page(mill))
-        assert "<img" not in shown and shown.count("&lt;img") >= 7
+        assert "<img" not in shown and shown.count("&lt;img") >= 10
+
+    def test_a_verdict_is_shown_whole_with_or_without_a_report(self, mill: Settings, registry: Registry):
+        behind = Report(FIRST, "", "digits", "worse: -1", ({"name": "nll", "state": "fail", "note": "rose"},), ("Worn.",), at=now())
+        registry.add(Verdict(FIRST, "", "digits", "worse", "it is worse", at=behind.at, report=behind))
+        registry.add(Verdict(SECOND, "", "digits", "better", "as rowmill once stored it"))
+        shown = text(models.page(mill))
+        assert "as rowmill once stored it" in shown
+        assert all(part in shown for part in ("it is worse", ">nll<", ">fail<", ">rose<", "<li>Worn.</li>"))
 
     def test_a_difference_between_records_and_endpoint_is_an_alarm(self, mill: Settings, registry: Registry):
         service = release.open_service(mill, "digits")

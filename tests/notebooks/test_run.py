@@ -57,6 +57,8 @@ def test_executed_copies_are_kept(first: dict[str, str], clone: Clone) -> None:
         "03_validate.ipynb",
         "04_release.ipynb",
     ]
+    cells = [cell for path in run.glob("*.ipynb") for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [output["text"] for cell in cells for output in cell["outputs"] if output.get("name") == "stderr"] == []
     assert json.loads((run / "03_validate.json").read_text())["sentence"] == first["Verdict"]
 
 

@@ -118,7 +118,7 @@ def test_trials_that_hyperband_goes_on_with_are_no_seeds() -> None:
         return Trial(f"kx3v9q2m-t{number:03d}", "d", "v", "completed", {"units": 8}, accuracy, kind=kind, accuracy=accuracy)
 
     trials = [made(1, 0.5), made(2, 0.9)]
-    assert search.spread(trials).empty
+    assert search.spread(trials).empty and search.spread([made(3, 0.8, "seed")]).empty
     (row,) = search.spread([*trials, made(3, 0.8, "seed")]).to_dict("records")
     assert (row["trial"], row["seeds"], row["least"], row["most"]) == ("t002", 2, 0.8, 0.9)
 

@@ -1,5 +1,6 @@
 """Keras Tuner's algorithms on made-up scores: what they suggest, and that their records are all the memory they need."""
 
+import json
 import math
 import statistics
 import time
@@ -26,21 +27,26 @@ SPACE = space.read(
 class Search:
     """An oracle and the records of its trials."""
 
-    def __init__(self, algorithm: str, records: Mapping[int, Trial] | None = None, seed: int = 3) -> None:
+    def __init__(self, algorithm: str, before: "Search | None" = None, seed: int = 3) -> None:
         self.oracle: Any = oracles.make(algorithm, SPACE, seed, epochs=9)
-        self.records = dict(records or {})
+        self.records: dict[int, Trial] = dict(before.records) if before else {}
+        self.memories: dict[int, Any] = dict(before.memories) if before else {}
         self.oracle.over = lambda: ""
         self.oracle.begun, self.oracle.ended = self.begun, lambda place: None
-        self.oracle.replay(list(self.records.values()))
+        self.oracle.replay([self.records[place] for place in sorted(self.records)], self.memories)
 
-    def begun(self, place: int, values: Mapping[str, Any] | None) -> None:
-        """Keep a new trial's record."""
+    def begun(self, place: int, values: Mapping[str, Any] | None, memory: Mapping[str, Any]) -> None:
+        """Keep a new trial's record, and as JSON what its algorithm must remember."""
         if values is not None:
+            self.memories[place] = json.loads(json.dumps(memory))
             self.records[place] = Trial(f"abcdefgh-t{place:03d}", "s", "v", "running", {"network": "x", **values})
 
     def step(self, worker: str = "w1") -> dict[str, Any]:
         """Take a suggestion and end it with a score; return its values."""
-        suggestion = self.oracle.create_trial(worker)
+        return self.end(self.oracle.create_trial(worker))
+
+    def end(self, suggestion: Any) -> dict[str, Any]:
+        """End a trial with a score; return its values."""
         values = oracles.chosen(suggestion)
         place = int(suggestion.trial_id) + 1
         score = 1 - (math.log10(values["rate"]) + 2.5) ** 2 / 10 - abs(values["units"] - 30) / 100
@@ -71,7 +77,7 @@ def test_a_replayed_search_goes_on_as_it_would_have(algorithm: str, cut: int) ->
     search = Search(algorithm)
     for _ in range(cut):
         search.step()
-    again = Search(algorithm, search.records)
+    again = Search(algorithm, search)
     assert [search.step() for _ in range(5)] == [again.step() for _ in range(5)]
 
 
@@ -80,10 +86,24 @@ def test_a_trial_that_was_cut_off_is_handed_out_first(algorithm: str) -> None:
     search = Search(algorithm)
     search.step()
     cut = oracles.chosen(search.oracle.create_trial("w1"))
-    again = Search(algorithm, search.records)
+    again = Search(algorithm, search)
     assert again.step() == cut and len(again.records) == 2
     again.step()
     assert len(again.records) == 3
+
+
+def test_hyperbands_workers_may_have_ended_in_any_order() -> None:
+    search = Search("hyperband")
+    late = search.oracle.create_trial("w1")
+    for _ in range(14):
+        search.step("w2")
+    search.end(late)
+    for _ in range(6):
+        search.step("w1")
+    again = Search("hyperband", search)
+    own = [{id_: trial.hyperparameters.values for id_, trial in one.oracle.trials.items()} for one in (search, again)]
+    assert own[0] == own[1] and sum("tuner/trial_id" in values for values in own[0].values()) > 1
+    assert [search.step() for _ in range(5)] == [again.step() for _ in range(5)]
 
 
 def test_a_lost_workers_trial_goes_to_another() -> None:

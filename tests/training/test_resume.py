@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import errno
+import os
 import random
 import signal
 import subprocess
@@ -18,7 +20,7 @@ from rowmill.records import Candidate, ModelId, Trial
 from rowmill.registry import Registry, connected
 from rowmill.settings import Settings
 from rowmill.tables import TABLES
-from rowmill.training import search, study
+from rowmill.training import checkpoints, search, study
 from rowmill.training.search import Goal, Plan
 from rowmill.training.study import number
 
@@ -185,6 +187,46 @@ def test_the_time_budget_counts_over_all_resumes(models: Registry, data: Dataset
     spent.write_text("59.9")
     search.run(data, models, plan)
     assert len(models.trials("digits")) <= 3
+
+
+def test_a_full_disk_is_one_sentence_and_the_search_goes_on_when_there_is_room(
+    models: Registry, data: Dataset, undisturbed: tuple[list[dict[str, Any]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (3, 8):
+        with monkeypatch.context() as full:
+            calls = iter(range(place))
+
+            def fsync(_: int, calls: Iterator[int] = calls) -> None:
+                if next(calls, None) is None:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+
+            full.setattr(os, "fsync", fsync)
+            with pytest.raises(SearchError, match="cannot write .*; found No space left on device; make room, then run the search again"):
+                search.run(data, models, PLAN)
+    candidate = search.run(data, models, PLAN)
+    check_whole(models, candidate)
+    assert (essence(models), weights_hash(candidate.network)) == undisturbed
+
+
+def test_a_trial_that_ends_its_process_again_and_again_has_failed(models: Registry, data: Dataset) -> None:
+    cut(data, models, in_trial(1, 1))
+    for _ in range(3):
+        # What each process leaves that is killed before its next epoch.
+        checkpoints.attempts(models.state / "searches" / experiment_of(models) / "t001", 1)
+    assert search.run(data, models, PLAN).trial.model_id.endswith("t002")
+    failed = models.trials("digits")[0]
+    assert failed.state == "failed" and "its process ended 3 times in this epoch, perhaps for lack of memory" in failed.reason
+
+
+def test_weights_of_losers_leave_the_disk(models: Registry, data: Dataset) -> None:
+    most, plan = [0], dataclasses.replace(PLAN, goal=Goal(1.0, trials=4, minutes=5, epochs=2))
+
+    def watch(trials: Sequence[Trial]) -> None:
+        ended = {ModelId.parse(trial.model_id).trial for trial in trials if trial.state != "running"}
+        most.append(len(ended & {path.parent.name for path in models.state.glob("searches/*/t*/*.npz")}))
+
+    search.run(data, models, plan, watch)
+    assert max(most) == 1 and not list(models.state.glob("searches/*/t*/*.npz"))
 
 
 def test_other_plans_data_and_finished_searches_are_not_resumed(models: Registry, data: Dataset) -> None:

@@ -218,6 +218,16 @@ def test_a_broken_limit_has_failed_even_when_the_time_is_up(models: Registry, da
     assert trial.state == "failed" and math.isnan(trial.score) and len(trial.curve) == 1
 
 
+def test_the_searchs_time_ends_a_trial_within_any_epoch_but_its_first(made: Make, tmp_path: Path) -> None:
+    asked = iter([False, False, True])
+    course = trainer.Course(tmp_path, 9, until=lambda: next(asked))
+    job = trainer.Job(networks.find("mlp"), ACCURACY, made(), epochs=9)
+    trial = trainer.train(
+        Trial("kx3v9q2m-t001", "made", "v", "running", {"network": "mlp", "units": 8}, seed=3), job, course, lambda _: None
+    )
+    assert (trial.state, trial.reason, len(trial.curve)) == ("completed", "the search's time was up", 2)
+
+
 def test_weights_that_are_lost_are_trained_again_to_the_same(made: Make, tmp_path: Path) -> None:
     job = trainer.Job(networks.find("mlp"), ACCURACY, made(), epochs=4)
     course = trainer.Course(tmp_path, 4)

@@ -100,6 +100,7 @@ def test_values_of_a_range(entry: dict[str, Any], values: list[float]) -> None:
         pytest.param({"units": {"type": "text"}}, "'units' needs a type: int, float, choice or bool; found text", id="unknown-type"),
         pytest.param({"units": {"type": []}}, "'units' needs a type", id="type-of-no-kind"),
         pytest.param({"units": {"type": "int", "min": 9, "max": 3}}, "'units' needs min <= max, and 9 is above 3", id="min-above-max"),
+        pytest.param({"dropout": {"type": "float", "min": -1e308, "max": 1e308, "step": 1}}, "max - min that is a finite", id="too-wide"),
         pytest.param({"units": {"type": "int", "min": 1, "max": 10, "step": 4}}, "'units' has a step that misses max", id="step-misses"),
         pytest.param({"dropout": {"type": "float", "min": 0, "max": 0.5, "step": 0.2}}, "misses max", id="float-step-misses"),
         pytest.param({"units": {"type": "int", "min": 8, "max": 48, "step": 2, "sampling": "log"}}, "misses max", id="log-step-misses"),

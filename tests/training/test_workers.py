@@ -28,11 +28,13 @@ PLAN = Plan("mlp", SPACE, Goal(1.0, trials=4, minutes=5, epochs=3), seed=11, alg
 
 # A network that the kernel kills, as it would for lack of memory.
 DEADLY = """
-import os, signal
+import os, signal, time
 import keras
 def network(values, pixels, classes):
     if values["units"] == 13:
         os.kill(os.getpid(), signal.SIGKILL)
+    if values["units"] == 14:
+        time.sleep(600)
     images = keras.Input(pixels.shape, dtype="uint8")
     return keras.Model(images, keras.layers.Dense(classes, activation="softmax")(keras.layers.Flatten()(images)))
 """
@@ -73,13 +75,19 @@ def test_a_worker_here_and_one_of_another_address_share_the_trials(models: Regis
     assert not workers_of(models) and not (models.state / "searches" / candidate.trial.model_id[:8] / "data").exists()
 
 
-def test_a_killed_workers_trial_is_trained_again_and_fails_the_second_time(models: Registry, data: Dataset, tmp_path: Path) -> None:
+def test_a_killed_workers_trial_is_trained_again_and_fails_the_second_time_as_one_that_hangs_does(
+    models: Registry, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_GRACE_SECONDS", 0.0)
     (tmp_path / "deadly.py").write_text(DEADLY)
-    space = {"units": {"type": "choice", "values": [13, 15], "default": 13}}
-    plan = replace(PLAN, network=f"{tmp_path}/deadly.py:network", space=space, goal=Goal(1.0, 2, 5, epochs=1), algorithm="grid")
+    space = {"units": {"type": "choice", "values": [13, 14, 15], "default": 13}}
+    plan = replace(
+        PLAN, network=f"{tmp_path}/deadly.py:network", space=space, goal=Goal(1.0, 3, 5, epochs=1), algorithm="grid", trial_minutes=0.15
+    )
     candidate = search.run(data, models, plan)
-    deadly, fine = models.trials("digits")
+    deadly, hanging, fine = models.trials("digits")
     assert deadly.state == "failed" and "its process ended twice, with signal 9" in deadly.reason
+    assert hanging.state == "failed" and "it took longer than 0.15 minutes, and its process answered no more" in hanging.reason
     assert candidate.trial == fine
 
 

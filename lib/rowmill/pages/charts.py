@@ -49,7 +49,7 @@ def profile(data: Dataset, counts: pd.DataFrame) -> Chart:
 def _rows(labels: Sequence[str], ratio: float) -> tuple[Chart, list[Axes]]:
     """Return axes side by side that share a row per label: bars, a sheet of images of this width to height, one image."""
     row, gap = 0.42, 0.3  # in inches, as all that follows
-    left, high = gap + 0.09 * max(len(_name(label)) for label in labels), row * len(labels)
+    left, high = gap + 0.09 * max(len(named(label)) for label in labels), row * len(labels)
     widths = (2.8, _SAMPLES * row * ratio, row * ratio)
     across, up = left + sum(widths) + 3 * gap, high + 0.9
     chart, axes = Chart(figsize=(across, up)), []
@@ -69,7 +69,7 @@ def _draw_counts(bars: Axes, counts: pd.DataFrame, labels: int) -> None:
         bars.text(total + 0.02 * start.max(), place, f"{total:,}", va="center", fontsize=8, color=INK)
     bars.set_xlim(0, 1.2 * start.max())
     bars.set_ylim(len(counts) - 0.5, -0.5)
-    bars.set_yticks(range(len(counts)), [_name(str(label)) for label in counts.index])
+    bars.set_yticks(range(len(counts)), [named(str(label)) for label in counts.index])
     bars.set_xticks([])
     bars.tick_params(left=False)
     bars.spines[:].set_visible(False)
@@ -111,13 +111,14 @@ def suspects(data: Dataset, found: pd.DataFrame) -> Chart:
         axes = chart.add_subplot(-(-len(shown) // _COLUMNS), _COLUMNS, place + 1)
         _draw_images(axes, [[images[row["key"]]]], brightest)
         axes.set_aspect("equal")
-        other = f" \N{RIGHTWARDS ARROW} {_name(row['suggested'], 12)}?" if row["suggested"] != row["given"] else ""
-        axes.set_title(f"{_name(row['given'], 12)}{other}", fontsize=9, color=BAD if other else INK)
-        axes.text(0.5, -0.06, f"{_name(row['key'], 20)}", transform=axes.transAxes, ha="center", va="top", fontsize=6, color=INK)
+        other = f" \N{RIGHTWARDS ARROW} {named(row['suggested'], 12)}?" if row["suggested"] != row["given"] else ""
+        axes.set_title(f"{named(row['given'], 12)}{other}", fontsize=9, color=BAD if other else INK)
+        axes.text(0.5, -0.06, f"{named(row['key'], 20)}", transform=axes.transAxes, ha="center", va="top", fontsize=6, color=INK)
     return chart
 
 
-def _name(label: str, most: int = 24) -> str:
+def named(label: str, most: int = 24) -> str:
+    """Return a label as a chart shows it: cut off where it is long."""
     short = label if len(label) <= most else f"{label[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
     return short.replace("$", r"\$")  # which would begin a formula
 
@@ -127,6 +128,8 @@ def verdict(found: Verdict) -> Chart:
     chart = Chart(figsize=(9, 1.3), layout="constrained")
     axes = chart.add_subplot()
     axes.axvline(0, color=INK, linewidth=1)
+    if not found.rows:
+        axes.text(0.01, 0.5, "no rows were compared", transform=axes.transAxes, va="center", color=INK)
     points = [100 * value for value in (found.low, found.difference, found.high)]
     axes.plot([points[0], points[2]], [0, 0], color=_COLOURS[found.outcome], linewidth=3, solid_capstyle="round")
     axes.plot(points[1], 0, "o", color=_COLOURS[found.outcome], markersize=9)

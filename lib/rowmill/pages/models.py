@@ -151,7 +151,8 @@ class _Page:
         if self._state:
             self._show(self._state)
         else:
-            self._show_nothing()
+            self._table.children = []
+            self._now.value, self._above.value, self._history.value = f"<p>{_EMPTY}</p>", "", ""
         return f"As of {datetime.datetime.now():%H:%M:%S}."
 
     def _show(self, state: _State) -> None:
@@ -161,10 +162,6 @@ class _Page:
             row.show(model, state)
         self._table.children = [row.box for row in self._rows[: len(models)]]
         self._now.value, self._above.value, self._history.value = _now_html(state), _above_html(state), _history_html(state.deployments)
-
-    def _show_nothing(self) -> None:
-        self._table.children = []
-        self._now.value, self._above.value, self._history.value = f"<p>{_EMPTY}</p>", "", ""
 
     def _paint(self) -> None:
         """Enable what can be done, and say what a roll back would do."""
@@ -238,7 +235,8 @@ def _verdict_html(verdict: Verdict | None) -> str:
     if verdict is None:
         return '<span class="rm-quiet">not judged</span>'
     badge = _badge(verdict.outcome, _CLASS.get(verdict.outcome, "unsure"))
-    return f'<details><summary title="{escape(verdict.sentence)}">{badge}</summary>{escape(verdict.sentence)}</details>'
+    behind = f"{escape(verdict.sentence)}{verdict.report.as_html() if verdict.report else ''}"
+    return f'<details><summary title="{escape(verdict.sentence)}">{badge}</summary>{behind}</details>'
 
 
 def _history_html(deployments: Sequence[Deployment]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import keras
+from rowmill.training.backend import keras
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cnn": {

@@ -14,6 +14,7 @@ from rowmill.data.dataset import Dataset
 from rowmill.records import LIMITS, Candidate, ModelRecord
 from rowmill.registry import CARD_FILE, MODEL_FILE, Registry, file_hash
 from rowmill.training import exports
+from rowmill.training.answers import store
 from rowmill.training.exports import TOLERANCE, Form, Parity
 
 CONTRACT = 1
@@ -41,6 +42,7 @@ def export(candidate: Candidate, data: Dataset, registry: Registry, form: Form =
             _answer_by_file(card["golden"], folder / MODEL_FILE)
         for name in form.also:
             card["also"][name] = _further(candidate, data, folder, (name, expected))
+        card["answers"] = store(folder, candidate.network, data, expected)
         (folder / CARD_FILE).write_text(json.dumps(card), "utf-8")
         return registry.add_model(_record(candidate, data, folder), folder)
     finally:

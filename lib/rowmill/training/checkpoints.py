@@ -40,6 +40,29 @@ def restored(model: Any, folders: Sequence[Path | None]) -> dict[str, Any]:
     return {"curve": (), "seconds": 0.0}
 
 
+def drop(folder: Path) -> None:
+    """Remove a trial's states; should one be wanted again, it is trained again."""
+    for path in _paths(folder):
+        path.unlink(missing_ok=True)
+
+
+def attempts(folder: Path, epochs: int) -> int:
+    """Return how many times in a row a trial was begun after so many epochs, with this one: a process that dies leaves no other trace."""
+    path = folder / "attempts"
+    try:
+        before, count = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        before, count = -1, 0
+    count = count + 1 if before == epochs else 1
+    study.write(path, json.dumps([epochs, count]).encode())
+    return count
+
+
+def forget_attempts(folder: Path) -> None:
+    """Count anew: the process was ended on purpose."""
+    (folder / "attempts").unlink(missing_ok=True)
+
+
 def read(folder: Path, epoch: int) -> dict[str, npt.NDArray[Any]] | None:
     """Return the arrays after an epoch, the network's as `model0`, `model1`...; None where they are missing or damaged."""
     return _read(_path(folder, epoch))

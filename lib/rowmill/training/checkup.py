@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 
 from rowmill.data.dataset import Dataset
 from rowmill.errors import ParameterError, RowmillError
 from rowmill.records import Trial
 from rowmill.training import space
+from rowmill.training.backend import keras
 from rowmill.training.goal import ACCURACY, Goal, Objective
 from rowmill.training.networks import Network, Pixels
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from rowmill.records import ModelId, Trial
+from rowmill.training.backend import tf
 
 
 def folder(state: Path, model_id: str) -> Path:

@@ -78,7 +78,7 @@ def served(network: Any, path: Path, precision: str) -> None:
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     options: dict[str, Any] = {}
     if precision != "float32":
-        import tensorflow as tf  # pylint: disable=import-outside-toplevel  # seconds, and loaded with the network anyway
+        from rowmill.training.backend import tf  # pylint: disable=import-outside-toplevel  # seconds, and loaded with the network anyway
 
         options["optimizations"] = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
@@ -97,12 +97,12 @@ def also(network: Any, folder: Path, name: str) -> tuple[Path, Answer]:
 
 
 def _keras(network: Any, path: Path) -> tuple[Path, Answer]:
-    from keras import saving  # pylint: disable=import-outside-toplevel  # loaded with the network anyway
+    from rowmill.training.backend import keras  # pylint: disable=import-outside-toplevel  # loaded with the network anyway
 
     network.save(path)
     try:
         # In safe mode nothing in the file can run code of its own.
-        loaded = saving.load_model(path, compile=False, safe_mode=True)
+        loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError) as error:
         sentence = "The network cannot be read from a .keras file in safe mode"
         raise IntegrityError(

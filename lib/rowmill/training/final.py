@@ -13,7 +13,8 @@ from rowmill.errors import SearchError
 from rowmill.records import Candidate, ModelId, Trial, now
 from rowmill.registry import Registry
 from rowmill.training import networks, trainer
-from rowmill.training.study import Plan, Study, number
+from rowmill.training.plan import Plan
+from rowmill.training.study import Study, number
 from rowmill.training.tuner import failed, reason
 
 _SEEN = "its epochs were not watched: it was trained on the validation rows, too"
@@ -142,7 +143,10 @@ def spread(trials: Sequence[Trial]) -> pd.DataFrame:
         own = max(
             (trial for trial in trials if (trial.kind, trial.state, str(trial.hyperparameters)) == ("search", "completed", values)),
             key=lambda trial: trial.score,
+            default=None,
         )
+        if own is None:
+            continue
         found = np.array([trial.accuracy for trial in (own, *seeds)])
         figures = {"mean": found.mean(), "std": found.std(ddof=1), "least": found.min(), "most": found.max()}
         rows.append({"trial": ModelId.parse(own.model_id).trial, "seeds": len(found), **figures})

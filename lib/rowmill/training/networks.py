@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
 from rowmill.errors import ParameterError
 from rowmill.training import architectures
+from rowmill.training.backend import keras
 
 # How a user's own network is trained where its values do not say.
 _TRAINING = {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 64}

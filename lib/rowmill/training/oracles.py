@@ -33,12 +33,12 @@ class Recorded(keras_tuner.Oracle):  # type: ignore[misc]  # Keras Tuner has no 
 
     Attributes:
         over: Says why no further trial is begun; empty while the search goes on.
-        begun: Called with each new trial's number and values; with none for one that is taken up again.
+        begun: Called with each new trial's number, values and `memory`; without values for one that is taken up again.
         ended: Called with each trial's number when it has ended.
     """
 
     over: Callable[[], str]
-    begun: Callable[[int, Mapping[str, Any] | None], None]
+    begun: Callable[[int, Mapping[str, Any] | None, Mapping[str, Any]], None]
     ended: Callable[[int], None]
 
     def __init__(self, seed: int, **rest: Any) -> None:
@@ -61,7 +61,7 @@ class Recorded(keras_tuner.Oracle):  # type: ignore[misc]  # Keras Tuner has no 
             suggestion = super().create_trial(tuner_id)
             if suggestion.status == "RUNNING":
                 values = None if suggestion.trial_id in known else chosen(suggestion)
-                self.begun(int(suggestion.trial_id) + 1, values)
+                self.begun(int(suggestion.trial_id) + 1, values, self.memory(suggestion.trial_id))
             return suggestion
 
     def end_trial(self, trial: Any) -> None:
@@ -85,14 +85,20 @@ class Recorded(keras_tuner.Oracle):  # type: ignore[misc]  # Keras Tuner has no 
         values: dict[str, Any] | None = super()._random_values()
         return values
 
-    def replay(self, trials: Sequence[Trial]) -> None:
-        """Bring the oracle to where it was, from the records of the trials in the order of their numbers.
+    def memory(self, trial_id: str) -> dict[str, Any]:  # pylint: disable=unused-argument  # Hyperband's has one
+        """Return what the algorithm must remember beside the trials' values, as JSON can hold it."""
+        return {}
 
-        Trials that were running are handed out first.
+    def replay(self, trials: Sequence[Trial], memories: Mapping[int, dict[str, Any]]) -> None:
+        """Bring the oracle to where it was; trials that were running are handed out first.
+
+        Args:
+            trials: On record, in the order of their numbers.
+            memories: Of trials by their number, what `memory` gave when they began; one that is lost is guessed.
         """
         with self.turn:
             for trial in trials:
-                self._replay_one(trial)
+                self._replay_one(trial, memories.get(number(trial.model_id), {}))
 
     def requeue(self, tuner_id: str) -> str:
         """Take a trial from a worker that is no more, to be handed out again; return its id, or an empty text."""
@@ -104,13 +110,11 @@ class Recorded(keras_tuner.Oracle):  # type: ignore[misc]  # Keras Tuner has no 
             self._queue(suggestion)
             return str(suggestion.trial_id)
 
-    def _replay_one(self, trial: Trial) -> None:
+    def _replay_one(self, trial: Trial, memory: Mapping[str, Any]) -> None:
         trial_id = f"{number(trial.model_id) - 1:04d}"
         values = {name: value for name, value in trial.hyperparameters.items() if name != "network"}
-        # Asked for its side effects, as Hyperband's brackets; what is on record is what was tried.
-        suggested = self._recalled(trial_id) or {}
         hyperparameters = self.hyperparameters.copy()
-        hyperparameters.values = {**{name: value for name, value in suggested.items() if name.startswith("tuner/")}, **values}
+        hyperparameters.values = {**self._recalled(trial_id, memory), **values}
         suggestion = Suggestion(hyperparameters, trial_id, "RUNNING")
         self.trials[trial_id] = suggestion
         self.start_order.append(trial_id)
@@ -128,9 +132,10 @@ class Recorded(keras_tuner.Oracle):  # type: ignore[misc]  # Keras Tuner has no 
         suggestion.status = "INVALID"
         self._retry_queue.insert(0, suggestion.trial_id)
 
-    def _recalled(self, trial_id: str) -> dict[str, Any] | None:
-        recalled: dict[str, Any] | None = super().populate_space(trial_id).get("values")
-        return recalled
+    def _recalled(self, trial_id: str, memory: Mapping[str, Any]) -> dict[str, Any]:  # pylint: disable=unused-argument
+        """Return the tuner's own values of a trial on record; asked for its side effects, too, such as the grid's place."""
+        suggested = super().populate_space(trial_id).get("values") or {}
+        return {name: value for name, value in suggested.items() if name.startswith("tuner/")}
 
 
 class _Random(Recorded, keras_tuner.oracles.RandomSearchOracle):  # type: ignore[misc]
@@ -142,7 +147,23 @@ class _Grid(Recorded, keras_tuner.oracles.GridSearchOracle):  # type: ignore[mis
 
 
 class _Hyperband(Recorded, keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
-    """Many short trials, of which the better ones go on."""
+    """Many short trials, of which the better ones go on.
+
+    Which ones did depends on what had ended when they were chosen, and with workers no record tells that: so it is remembered.
+    """
+
+    def memory(self, trial_id: str) -> dict[str, Any]:
+        """Return the brackets after a trial began, and its own place in them."""
+        values = self.trials[trial_id].hyperparameters.values
+        own = {name: value for name, value in values.items() if name.startswith("tuner/")}
+        return {"own": own, "brackets": self._brackets, "bracket": self._current_bracket, "iteration": self._current_iteration}
+
+    def _recalled(self, trial_id: str, memory: Mapping[str, Any]) -> dict[str, Any]:
+        if memory:
+            self._brackets, self._current_bracket = memory["brackets"], memory["bracket"]
+            self._current_iteration = memory["iteration"]
+            return dict(memory["own"])
+        return super()._recalled(trial_id, memory)
 
 
 class _Bayesian(Recorded, keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
@@ -195,6 +216,10 @@ class _Bayesian(Recorded, keras_tuner.oracles.BayesianOptimizationOracle):  # ty
         moved = rng.random((_NEAR, len(best))) < min(1.0, _MOVED / len(best))
         return np.where(moved, np.clip(best + rng.uniform(-_STRIDE, _STRIDE, moved.shape), 0, 1), best)
 
+    def _recalled(self, trial_id: str, memory: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep nothing between guesses."""
+        return {}
+
     def _points(self, best: Any) -> Any:
         """Return points of the space, float64, (points, hyperparameters), 0 to 1: spread evenly, and near the best one.
 
@@ -208,9 +233,6 @@ class _Bayesian(Recorded, keras_tuner.oracles.BayesianOptimizationOracle):  # ty
         for column, hp in enumerate(space):
             points[:, column] = [hp.value_to_prob(hp.prob_to_value(min(point, 1 - 1e-9))) for point in points[:, column]]
         return points
-
-    def _recalled(self, trial_id: str) -> None:
-        """Keep nothing between guesses."""
 
 
 _KINDS = {"random": _Random, "grid": _Grid, "hyperband": _Hyperband, "bayesian": _Bayesian}

@@ -12,11 +12,12 @@ from rowmill.data.dataset import Dataset
 from rowmill.errors import SearchError
 from rowmill.records import Candidate, ModelId, Trial
 from rowmill.registry import Registry
-from rowmill.training import checkup, networks, oracles, pace, space, study, trainer, workers
+from rowmill.training import checkpoints, checkup, networks, oracles, pace, space, study, trainer, workers
 from rowmill.training.final import Final, spread
 from rowmill.training.goal import ACCURACY, Goal, Objective
 from rowmill.training.lines import Lines
-from rowmill.training.study import Plan, Study, number, progress
+from rowmill.training.plan import Plan
+from rowmill.training.study import Study, number, progress
 from rowmill.training.trainer import Job
 from rowmill.training.tuner import Tuner, job_of
 
@@ -62,6 +63,8 @@ def _run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = Non
             opened.keep_time()
             raise record.interrupted() from None
         opened.finish()
+        for trial in opened.trials():
+            checkpoints.drop(opened.trial_folder(trial.model_id))
     best = max(completed, key=lambda trial: trial.score)
     record.lines.say(f"best {best.model_id}  validation {job.objective.natural(best.score)}  candidate {candidate.trial.model_id}")
     return candidate
@@ -164,7 +167,7 @@ class _Record:
         self.network = job.network.name
         oracle = oracles.make(self.plan.algorithm, self.plan.space, self.study.seed, job.epochs)
         self.trials = {number(t.model_id): t for t in self.study.trials() if t.kind in ("search", "train")}
-        oracle.replay(list(self.trials.values()))
+        oracle.replay(list(self.trials.values()), {place: self.study.memory(place) for place in self.trials})
         oracle.over, oracle.begun, oracle.ended = self.over, self.begun, self.ended
         if self.trials:
             completed = [trial for trial in self.trials.values() if trial.state == "completed"]
@@ -182,9 +185,11 @@ class _Record:
         ended = [trial.score for trial in self.trials.values() if trial.state != "running"]
         return self.plan.goal.over(ended, self.study.spent)
 
-    def begun(self, place: int, values: Mapping[str, Any] | None) -> None:
-        """Put a new trial on record; one without values is there already."""
+    def begun(self, place: int, values: Mapping[str, Any] | None, memory: Mapping[str, Any]) -> None:
+        """Put a new trial on record, with what its algorithm must remember; one without values is there already."""
         if values is not None:
+            if memory:
+                self.study.remember(place, memory)
             trial = Trial(
                 model_id=self.study.model_id(place),
                 service=self.study.service,
@@ -207,7 +212,19 @@ class _Record:
         self.trials[place] = trial
         self.study.keep_time()
         self.lines.trial_ended(trial)
+        self._drop_losers()
         self._show()
+
+    def _drop_losers(self) -> None:
+        """Remove the weights of ended trials that nothing goes on from: they would fill the disk."""
+        if self.plan.algorithm == "hyperband":
+            return
+        ended = [trial for trial in self.trials.values() if trial.state != "running"]
+        won = sorted((t for t in ended if t.state == "completed" and math.isfinite(t.score)), key=lambda t: (-t.score, t.model_id))
+        kept = {trial.model_id for trial in won[: self.plan.members]}
+        for trial in ended:
+            if trial.model_id not in kept:
+                checkpoints.drop(self.study.trial_folder(trial.model_id))
 
     def epoch_ended(self, trial: Trial) -> None:
         """Say from time to time how it goes."""

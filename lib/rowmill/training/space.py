@@ -101,6 +101,8 @@ def _range(name: str, entry: dict[str, Any], own: Any) -> dict[str, Any]:
     low, high, sampling = entry["min"], entry["max"], entry.get("sampling", "linear")
     if low > high:
         raise _wrong(name, f"needs min <= max, and {low} is above {high}", f"min {low}, max {high}")
+    if not _is_finite(high - low):
+        raise _wrong(name, "needs a max - min that is a finite number", f"min {low}, max {high}")
     if sampling not in _SAMPLINGS:
         raise _wrong(name, "needs the sampling linear or log", sampling)
     if sampling == "log" and low <= 0:

@@ -2,11 +2,8 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import inspect
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,71 +15,17 @@ import numpy as np
 import pandas as pd
 
 from rowmill import jobs
-from rowmill.errors import BusyError, ParameterError
+from rowmill.errors import BusyError, SearchError
 from rowmill.records import DatasetVersion, ModelId, Trial
 from rowmill.registry import Registry
 from rowmill.tables import from_row, to_row
-from rowmill.training.goal import ALGORITHMS, Goal, Limit, Objective
+from rowmill.training.plan import Plan
 
-_RECORD = "trial.json"
+_RECORD, _MEMORY = "trial.json", "oracle.json"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to search, and how.
-
-    Attributes:
-        network: `cnn`, `mlp` or a user's own, see `networks.find`; with a partial or a closure a search never goes on.
-        space: Hyperparameter name to its range, or the path of a file with it, see `space.read`; empty: the network's own.
-        goal: What a trial is scored by, and when to stop.
-        seed: Of the tuner's guesses and, with the trial's number added, of each trial; 0 draws one.
-        algorithm: One of `goal.ALGORITHMS`; the first trial is the space's defaults with each.
-        stop_early: Whether a trial that stays below the median of the ended ones is stopped; `hyperband` has its own way.
-        trial_minutes: A trial that takes longer has failed; 0: no limit.
-        workers: Processes that train at the same time, one thread each; 0 trains in this process with all threads.
-        address: `host:port` on which workers of other machines are answered, too; empty: none are.
-        refit: Whether the best values are trained again on train and validation rows in the end; the time budget does not count it.
-        seeds: So many further seeds of the best values are trained in the end; see `final.spread`.
-        members: The candidate averages the probabilities of so many of the best trials.
-    """
-
-    network: str | Callable[..., Any]
-    space: Mapping[str, Any] | str
-    goal: Goal
-    seed: int = 0
-    algorithm: str = "bayesian"
-    stop_early: bool = True
-    trial_minutes: float = 0.0
-    workers: int = 0
-    address: str = ""
-    refit: bool = False
-    seeds: int = 0
-    members: int = 1
-
-    def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise ParameterError(f"There is no algorithm {self.algorithm!r}", step=f"use one of {', '.join(ALGORITHMS)}")
-        for name, least in (("trial_minutes", 0), ("workers", 0), ("seeds", 0), ("members", 1)):
-            if not getattr(self, name) >= least:
-                raise ParameterError(f"{name} cannot be below {least}", found=repr(getattr(self, name)), step=f"give {least} or more")
-        if (self.workers or self.address) and callable(self.network):
-            raise ParameterError(
-                "Workers are processes of their own and cannot have a function of this one", step="give it as path/to/file.py:function"
-            )
-
-    def identity(self) -> dict[str, Any]:
-        """Return what makes two plans the same search, as JSON would give it back; how many train at once does not."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("workers", "address", "network")}
-        loaded: dict[str, Any] = json.loads(json.dumps({"network": _code(self.network), **values}, default=_plain))
-        return loaded
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> "Plan":
-        """Return the plan of an `identity`; its network must have a name."""
-        objective = values["goal"]["objective"]
-        weights = tuple((name, weight) for name, weight in objective["weights"])
-        read = Objective(weights, tuple(Limit(**limit) for limit in objective["limits"]))
-        return cls(**{**values, "network": values["network"].partition("#")[0], "goal": Goal(**{**values["goal"], "objective": read})})
+class UnwritableError(SearchError):
+    """A search's folder cannot be written; what was put in place before stays whole."""
 
 
 @dataclass
@@ -137,6 +80,17 @@ class Study:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 found.append(_read(path))
         return sorted(found, key=lambda trial: number(trial.model_id))
+
+    def remember(self, place: int, memory: Mapping[str, Any]) -> None:
+        """Keep what an algorithm must know of a trial beside its values."""
+        write(self.folder / f"t{place:03d}" / _MEMORY, json.dumps(memory).encode())
+
+    def memory(self, place: int) -> dict[str, Any]:
+        """Return what was kept of a trial; nothing where that is lost."""
+        with contextlib.suppress(OSError, ValueError):
+            kept: dict[str, Any] = json.loads((self.folder / f"t{place:03d}" / _MEMORY).read_text("utf-8"))
+            return kept
+        return {}
 
     def keep_time(self) -> None:
         """Write down the seconds spent."""
@@ -199,34 +153,23 @@ def write(path: Path, content: bytes) -> None:
 
 
 def put(path: Path, save: Callable[[Path], Any]) -> None:
-    """Let `save` write a file beside `path`, then put it in place as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let `save` write a file beside `path`, then put it in place as a whole.
+
+    Raises:
+        UnwritableError: The disk is full, or refuses.
+    """
     new = path.with_name(f".{path.name}.new")
-    save(new)
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-def _code(network: str | Callable[..., Any]) -> str:
-    """Return a network's name, and of a user's own what it was when the search began: changed code is another search."""
-    path = Path(str(network).rpartition(":")[0])
-    if callable(network):
-        if not inspect.isfunction(network) or network.__closure__:
-            # What it carries along cannot be told from its source: it is like no other, and never goes on.
-            return f"{getattr(network, '__qualname__', 'callable')}#{secrets.token_hex(8)}"
-        try:
-            code = inspect.getsource(network).encode()
-        except (OSError, TypeError):
-            code = network.__code__.co_code
-        return f"{network.__qualname__}#{hashlib.sha256(code).hexdigest()[:16]}"
-    return f"{network}#{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" if path.is_file() else network
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return value.item() if isinstance(value, np.generic) else repr(value)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(new)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        step = "make room, then run the search again with the same plan to go on from there"
+        raise UnwritableError(f"The search cannot write {path}", found=error.strerror or str(error), step=step) from error
 
 
 def _read(path: Path) -> Trial:

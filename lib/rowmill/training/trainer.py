@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy.typing as npt
-import tensorflow as tf
 
 from rowmill.data.dataset import Dataset, Examples
 from rowmill.errors import SearchError
 from rowmill.records import Trial, now
 from rowmill.training import checkpoints, networks
+from rowmill.training.backend import keras, tf
 from rowmill.training.goal import SIZE, Objective
 from rowmill.training.networks import Network, Pixels
 
@@ -62,12 +61,14 @@ class Course:
         epochs: It ends after so many.
         seconds: It has failed when it takes longer; 0: no limit.
         parent: The folder of a trial whose training it continues.
+        until: Whether the search's time is up; a trial then ends in the middle of an epoch, but for its first.
     """
 
     folder: Path
     epochs: int
     seconds: float = 0.0
     parent: Path | None = None
+    until: Callable[[], bool] = lambda: False
 
 
 def use_threads(count: int) -> None:
@@ -232,7 +233,9 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         self.begun = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """End a trial that takes too long."""
+        """End a trial that takes too long, or longer than the search."""
+        if self.trial.curve and self.course.until():
+            raise Stopped("completed", "the search's time was up")
         if 0 < self.course.seconds < self._seconds():
             raise SearchError(f"it took longer than {self.course.seconds / 60:g} minutes", step="raise trial_minutes, or narrow the space")
 
@@ -248,6 +251,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         self.trial = replace(self.trial, curve=curve, score=max(curve), accuracy=accuracy, seconds=self._seconds())
         checkpoints.save(self.model, self.trial, self.course.folder)
         self.watch(self.trial)
+        self.on_train_batch_end(0)
 
     def _seconds(self) -> float:
         return self.before + time.monotonic() - self.begun

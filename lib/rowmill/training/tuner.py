@@ -10,14 +10,15 @@ from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
-from keras_tuner.errors import FailedTrialError
+from keras_tuner.errors import FailedTrialError, FatalError
 
 from rowmill.data.dataset import Dataset
-from rowmill.errors import RowmillError
+from rowmill.errors import RowmillError, SearchError
 from rowmill.records import Trial, now
-from rowmill.training import networks, oracles, trainer
+from rowmill.training import checkpoints, networks, oracles, trainer
 from rowmill.training.events import Events
-from rowmill.training.study import Plan, Study
+from rowmill.training.plan import Plan
+from rowmill.training.study import Study, UnwritableError
 
 # A failing trial is a row with its reason; Keras Tuner would print its traceback, too.
 keras_tuner.src.config.DEBUG = False
@@ -25,6 +26,7 @@ keras_tuner.src.config.DEBUG = False
 # The median rule needs so many ended trials, and this share of a trial's epochs.
 _PEERS, _WARM_UP = 3, 0.25
 _LONGEST_REASON = 300
+_ATTEMPTS = 3
 
 
 def job_of(plan: Plan, data: Dataset) -> trainer.Job:
@@ -55,6 +57,18 @@ class Tuner(BaseTuner):  # type: ignore[misc]  # pylint: disable=abstract-method
     def save(self) -> None:
         """Write nothing: the trials' own records are all there is to know."""
 
+    def search(self, *_: Any, **__: Any) -> None:
+        """Train until the oracle has no more trials.
+
+        Raises:
+            UnwritableError: The search's folder cannot be written.
+        """
+        try:
+            super().search()
+        except FatalError as error:
+            assert error.__cause__
+            raise error.__cause__ from None
+
     def pre_create_trial(self) -> None:
         """Give a chief that has nothing for this worker a moment."""
         if not isinstance(self.oracle, oracles.Recorded):
@@ -74,18 +88,32 @@ class Tuner(BaseTuner):  # type: ignore[misc]  # pylint: disable=abstract-method
             events.epoch(so_far)
             self._epoch_ended(so_far)
 
+        course = self._course(record, trial.hyperparameters.values)
         try:
-            ended = trainer.train(record, self.job, self._course(record, trial.hyperparameters.values), epoch_ended)
+            if checkpoints.attempts(course.folder, len(record.curve)) > _ATTEMPTS:
+                raise SearchError(f"its process ended {_ATTEMPTS} times in this epoch, perhaps for lack of memory", step="narrow the space")
+            ended = trainer.train(record, self.job, course, epoch_ended)
+        except KeyboardInterrupt:
+            checkpoints.forget_attempts(course.folder)
+            raise
+        except UnwritableError as error:
+            raise FatalError from error
         except Exception as error:  # pylint: disable=broad-exception-caught  # whatever a network or TensorFlow raises
             ended = failed(self.study.trial(record.model_id), reason(error))
         finally:
             events.close()
-        self.study.put(ended)
+        self._put(ended)
         # Networks are cycles of references; with the imports frozen a collection takes milliseconds, not 0.4 s.
         gc.collect()
         if ended.state == "failed":
             raise FailedTrialError(ended.reason)
         return {oracles.SCORE: ended.score}
+
+    def _put(self, trial: Trial) -> None:
+        try:
+            self.study.put(trial)
+        except UnwritableError as error:  # Keras Tuner lets through what is fatal only
+            raise FatalError from error
 
     def _course(self, trial: Trial, values: Any) -> trainer.Course:
         parent = values.get("tuner/trial_id")
@@ -94,6 +122,7 @@ class Tuner(BaseTuner):  # type: ignore[misc]  # pylint: disable=abstract-method
             epochs=values.get("tuner/epochs", self.job.epochs),
             seconds=self.plan.trial_minutes * 60,
             parent=self.study.trial_folder(self.study.model_id(int(parent) + 1)) if parent else None,
+            until=lambda: self.study.spent >= self.plan.goal.minutes * 60,
         )
 
     def _epoch_ended(self, trial: Trial) -> None:
@@ -101,8 +130,6 @@ class Tuner(BaseTuner):  # type: ignore[misc]  # pylint: disable=abstract-method
         self.watch(trial)
         if self.plan.goal.reached(trial.score):
             raise trainer.Stopped("completed", "")
-        if self.study.spent >= self.plan.goal.minutes * 60:
-            raise trainer.Stopped("completed", "the search's time was up")
         if (self.study.folder / "over").exists():
             raise trainer.Stopped("stopped", "another trial reached the goal")
         if self.plan.stop_early and self.plan.algorithm != "hyperband" and is_hopeless(trial, self.ended, self.job.epochs):

@@ -29,10 +29,11 @@ from rowmill import settings
 from rowmill.data.dataset import Dataset, Examples
 from rowmill.errors import ParameterError, SearchError
 from rowmill.training import oracles, study, trainer
-from rowmill.training.study import Plan, Study
+from rowmill.training.plan import Plan
+from rowmill.training.study import Study
 from rowmill.training.tuner import Tuner, failed, job_of
 
-_LOOP_SECONDS, _BEAT_SECONDS, _SILENCE_SECONDS = 0.2, 2.0, 30.0
+_LOOP_SECONDS, _BEAT_SECONDS, _SILENCE_SECONDS, _GRACE_SECONDS = 0.2, 2.0, 30.0, 10.0
 _STILLBORN = 3
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 
@@ -73,6 +74,7 @@ class _Chief:
     losses: collections.Counter[str] = field(default_factory=collections.Counter)
     beats: dict[str, tuple[int, float]] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
 
     def supervise(self, watch: trainer.Watch) -> None:
         """Return when all trials have ended."""
@@ -83,6 +85,7 @@ class _Chief:
             for error in self.oracle.errors:
                 raise error
             self._bury()
+            self._end_the_late()
             self._show(watch)
             if any(self.plan.goal.reached(t.score) for t in self.study.trials() if t.state == "completed"):
                 study.write(self.study.folder / "over", b"")
@@ -141,10 +144,24 @@ class _Chief:
         elif self.losses[suggestion.trial_id] == 1:
             self.oracle.requeue(worker)
         else:
-            trial = self.study.trial(self.study.model_id(int(suggestion.trial_id) + 1))
-            self.study.put(failed(trial, f"its process ended twice, with {how}"))
-            suggestion.status = "FAILED"
-            self.oracle.end_trial(suggestion)
+            self._fail(suggestion, f"its process ended twice, with {how}")
+
+    def _end_the_late(self) -> None:
+        """End workers of this machine that sit on a trial for too long: one that hangs in a step never looks at its own clock."""
+        self.since = {id_: self.since.get(id_, time.monotonic()) for id_ in (s.trial_id for s in self.oracle.ongoing_trials.values())}
+        limit = self.plan.trial_minutes * 60
+        for worker, suggestion in list(self.oracle.ongoing_trials.items()):
+            if limit and worker in self.processes and time.monotonic() - self.since[suggestion.trial_id] > limit + _GRACE_SECONDS:
+                self.processes[worker].kill()
+                self.processes[worker].wait()
+                self._fail(suggestion, f"it took longer than {self.plan.trial_minutes:g} minutes, and its process answered no more")
+                self._start(worker)
+
+    def _fail(self, suggestion: Any, why: str) -> None:
+        trial = self.study.trial(self.study.model_id(int(suggestion.trial_id) + 1))
+        self.study.put(failed(trial, why))
+        suggestion.status = "FAILED"
+        self.oracle.end_trial(suggestion)
 
     def _is_silent(self, worker: str) -> bool:
         """Return whether a worker of another machine has not shown itself for a while; clocks may differ, so only change counts."""
@@ -243,7 +260,8 @@ def _beat(sign: Path, chief: settings.Chief) -> None:
     sign.parent.mkdir(exist_ok=True)
     silent = 0
     while silent < 3:
-        sign.touch()
+        with contextlib.suppress(OSError):  # as long as the chief answers, a full disk is the trial's affair
+            sign.touch()
         time.sleep(_BEAT_SECONDS)
         silent = 0 if _answers(chief) else silent + 1
     os._exit(3)
