@@ -137,12 +137,12 @@ def _schemathesis(server: Running, count: int) -> int:
     packages = ("schemathesis>=4",)
     python = Peer("schemathesis", "schemathesis", packages, ()).python()
     address = f"http://127.0.0.1:{server.port}/openapi.json"
-    # Its examples are for each of eight operations, two of which take bodies.
+    # Its examples are for each of six operations.
     options = [
         "--checks",
         _CHECKS,
         "--max-examples",
-        str(count // 4),
+        str(count // 6),
         "--seed",
         "1",
         "--no-color",

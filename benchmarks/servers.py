@@ -103,9 +103,9 @@ class Running:
         return response.status, response.read()
 
     def megabytes(self) -> float:
-        """Return the resident memory of the process that has most: what answers, and not what watches it."""
+        """Return the resident memory of what answers: of the workers where a master only watches them."""
         process = psutil.Process(self.pid)
-        return max(each.memory_info().rss for each in [process, *process.children(recursive=True)]) / 2**20
+        return sum(each.memory_info().rss for each in process.children(recursive=True) or [process]) / 2**20
 
 
 @contextlib.contextmanager
