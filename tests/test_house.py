@@ -47,8 +47,8 @@ def test_only_settings_reads_the_environment() -> None:
     ("package", "rooms"),
     [
         ("keras_tuner", {"oracles", "tuner", "workers"}),
-        ("keras", {"architectures", "checkup", "exports", "networks", "trainer"}),
-        ("tensorflow", {"events", "exports", "trainer"}),
+        ("keras", {"backend"}),
+        ("tensorflow", {"backend"}),
         ("yaml", {"formats"}),
         ("sqlite3", {"sqlite"}),
         ("pandas_gbq", {"bigquery", "client", "patience", "refusals"}),

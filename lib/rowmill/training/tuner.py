@@ -82,38 +82,37 @@ class Tuner(BaseTuner):  # type: ignore[misc]  # pylint: disable=abstract-method
         """
         record = self.study.trial(self.study.model_id(int(trial.trial_id) + 1))
         self.ended = [other for other in self.study.trials() if other.state == "completed"]
-        events = Events(self.study.folder.parent.parent, record)
-
-        def epoch_ended(so_far: Trial) -> None:
-            events.epoch(so_far)
-            self._epoch_ended(so_far)
-
-        course = self._course(record, trial.hyperparameters.values)
         try:
-            if checkpoints.attempts(course.folder, len(record.curve)) > _ATTEMPTS:
-                raise SearchError(f"its process ended {_ATTEMPTS} times in this epoch, perhaps for lack of memory", step="narrow the space")
-            ended = trainer.train(record, self.job, course, epoch_ended)
-        except KeyboardInterrupt:
-            checkpoints.forget_attempts(course.folder)
-            raise
-        except UnwritableError as error:
+            ended = self._trained(record, self._course(record, trial.hyperparameters.values))
+            self.study.put(ended)
+        except UnwritableError as error:  # Keras Tuner lets through what is fatal only
             raise FatalError from error
-        except Exception as error:  # pylint: disable=broad-exception-caught  # whatever a network or TensorFlow raises
-            ended = failed(self.study.trial(record.model_id), reason(error))
-        finally:
-            events.close()
-        self._put(ended)
         # Networks are cycles of references; with the imports frozen a collection takes milliseconds, not 0.4 s.
         gc.collect()
         if ended.state == "failed":
             raise FailedTrialError(ended.reason)
         return {oracles.SCORE: ended.score}
 
-    def _put(self, trial: Trial) -> None:
+    def _trained(self, record: Trial, course: trainer.Course) -> Trial:
+        events = Events(self.study.folder.parent.parent, record)
+
+        def epoch_ended(so_far: Trial) -> None:
+            events.epoch(so_far)
+            self._epoch_ended(so_far)
+
         try:
-            self.study.put(trial)
-        except UnwritableError as error:  # Keras Tuner lets through what is fatal only
-            raise FatalError from error
+            if checkpoints.attempts(course.folder, len(record.curve)) > _ATTEMPTS:
+                raise SearchError(f"its process ended {_ATTEMPTS} times in this epoch, perhaps for lack of memory", step="narrow the space")
+            return trainer.train(record, self.job, course, epoch_ended)
+        except KeyboardInterrupt:
+            checkpoints.forget_attempts(course.folder)
+            raise
+        except UnwritableError:
+            raise
+        except Exception as error:  # pylint: disable=broad-exception-caught  # whatever a network or TensorFlow raises
+            return failed(self.study.trial(record.model_id), reason(error))
+        finally:
+            events.close()
 
     def _course(self, trial: Trial, values: Any) -> trainer.Course:
         parent = values.get("tuner/trial_id")
