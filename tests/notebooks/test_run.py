@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 from rowmill import jobs
 
 from tests.conftest import ROOT
@@ -67,11 +68,14 @@ def readme_lines(start: str) -> list[str]:
     return [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(start)]
 
 
-def test_the_readmes_curl_line_works(first: dict[str, str], clone: Clone) -> None:
-    (line,) = readme_lines("curl ")
-    command = line.replace(":8501", f":{clone[1]['ROWMILL_TARGET_PORT']}")
-    answer = json.loads(subprocess.run(command, shell=True, cwd=clone[0], capture_output=True, check=True).stdout)
-    assert answer["deployedModelId"] == first["Model"]
+def test_the_readmes_curl_lines_work(first: dict[str, str], clone: Clone) -> None:
+    Image.new("L", (8, 8)).save(clone[0] / "digit.png")
+    lines = readme_lines("curl ")
+    for line in lines:
+        command = line.replace(":8501", f":{clone[1]['ROWMILL_TARGET_PORT']}")
+        answer = json.loads(subprocess.run(command, shell=True, cwd=clone[0], capture_output=True, check=True).stdout)
+        assert answer["deployedModelId"] == first["Model"] and len(answer["predictions"][0]) == 10
+    assert len(lines) == 2
 
 
 def test_the_readmes_papermill_lines_work(first: dict[str, str], clone: Clone) -> None:
