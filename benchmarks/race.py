@@ -81,12 +81,10 @@ class Task:
         self.data = _mnist()
         self.network = networks.find(name)
         self.goal = Goal(1.0, ALL, seconds / 60)
-        for defaults in (self.network.defaults, {**self.network.defaults, **self.network.frugal}):
-            self.ranges = space.read(self.network.space, defaults)
-            self.first = {key: entry["default"] for key, entry in self.ranges.items()}
-            self.epochs, fits = pace.epochs(self.network, self.first, self.data, self.goal, threads=1)
-            if fits:
-                break
+        settled = pace.settled(search.Plan(name, {}, self.goal), self.data, threads=1)
+        assert isinstance(settled.space, Mapping)
+        self.ranges, self.epochs = settled.space, settled.goal.epochs
+        self.first = {key: entry["default"] for key, entry in self.ranges.items()}
 
     def build(self, values: Mapping[str, Any]) -> Any:
         """Return the compiled network of some values."""

@@ -20,7 +20,7 @@ from rowmill.errors import ParameterError, SearchError
 from rowmill.records import Trial
 from rowmill.registry import Registry
 from rowmill.settings import Chief
-from rowmill.training import search, workers
+from rowmill.training import pace, search, workers
 from rowmill.training.search import Goal, Plan
 
 SPACE = {"units": {"type": "int", "min": 8, "max": 64, "default": 16}}
@@ -91,12 +91,15 @@ def test_a_killed_workers_trial_is_trained_again_and_fails_the_second_time_as_on
     assert candidate.trial == fine
 
 
-def test_ctrl_c_ends_the_workers_and_the_search_goes_on_alone(models: Registry, data: Dataset) -> None:
+def test_ctrl_c_ends_the_workers_and_the_search_goes_on_alone(models: Registry, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if machines were so slow that the time given decides how long a trial is.
+    monkeypatch.setattr(pace, "_OPERATIONS", 3e5)
+
     def watch(trials: Sequence[Trial]) -> None:
         if any(trial.curve for trial in trials):
             signal.raise_signal(signal.SIGINT)
 
-    plan = replace(PLAN, goal=Goal(1.0, 1, 5, epochs=6))
+    plan = replace(PLAN, goal=Goal(1.0, 1, 5))
     with pytest.raises(SearchError, match="interrupted"):
         search.run(data, models, plan, watch)
     assert not workers_of(models)

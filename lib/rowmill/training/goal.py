@@ -148,7 +148,7 @@ class Goal:
             the weighted sum.
         trials: At most so many.
         minutes: At most so long, counted from the search's first start.
-        epochs: Length of one trial; 0 chooses by the count of training rows.
+        epochs: Length of one trial; 0 chooses by the count of training rows and the time given.
         patience: The search stops after so many trials without a better one; 0: never.
         objective: What a trial is scored by.
     """

@@ -12,7 +12,7 @@ from rowmill.data.dataset import Dataset
 from rowmill.errors import SearchError
 from rowmill.records import Candidate, ModelId, Trial
 from rowmill.registry import Registry
-from rowmill.training import checkpoints, checkup, networks, oracles, pace, space, study, trainer, workers
+from rowmill.training import checkpoints, checkup, networks, oracles, pace, study, trainer, workers
 from rowmill.training.final import Final, spread
 from rowmill.training.goal import ACCURACY, Goal, Objective
 from rowmill.training.lines import Lines
@@ -84,15 +84,7 @@ def look_back(data: Dataset, plan: Plan, trials: Sequence[Trial]) -> checkup.Fin
 
 
 def _settled(plan: Plan, data: Dataset) -> tuple[Plan, Job]:
-    """Return the plan with its space read and the length of its trials settled, and what its trials share."""
-    network, threads = networks.find(plan.network, plan.goal.objective.metrics), 1 if plan.workers else trainer.threads()
-    for defaults in (network.defaults, {**network.defaults, **network.frugal}):
-        ranges = space.read(plan.space or network.space, defaults)
-        first = {name: entry["default"] for name, entry in ranges.items()}
-        epochs, fits = pace.epochs(network, first, data, plan.goal, threads)
-        if fits:
-            break
-    plan = replace(plan, space=ranges, goal=replace(plan.goal, epochs=epochs))
+    plan = pace.settled(plan, data, trainer.threads())
     return plan, job_of(plan, data)
 
 

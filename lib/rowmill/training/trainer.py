@@ -234,8 +234,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """End a trial that takes too long, or longer than the search."""
-        if self.trial.curve and self.course.until():
-            raise Stopped("completed", "the search's time was up")
+        self._end_with_the_search()
         if 0 < self.course.seconds < self._seconds():
             raise SearchError(f"it took longer than {self.course.seconds / 60:g} minutes", step="raise trial_minutes, or narrow the space")
 
@@ -251,7 +250,11 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         self.trial = replace(self.trial, curve=curve, score=max(curve), accuracy=accuracy, seconds=self._seconds())
         checkpoints.save(self.model, self.trial, self.course.folder)
         self.watch(self.trial)
-        self.on_train_batch_end(0)
+        self._end_with_the_search()
+
+    def _end_with_the_search(self) -> None:
+        if self.trial.curve and self.course.until():
+            raise Stopped("completed", "the search's time was up")
 
     def _seconds(self) -> float:
         return self.before + time.monotonic() - self.begun
