@@ -11,6 +11,7 @@ from typing import Any
 from rowmill.records import Bundle, ModelId
 from rowmill.sections import Cloud
 from rowmill.serving.bundle import FUNCTION
+from rowmill.serving.endpoint import curl
 
 _MODIFIER, _MANAGER = "serving.knative.dev/lastModifier", "goog-managed-by"
 
@@ -133,8 +134,7 @@ class Commands:
         """Return the lines that a deployment amounts to, as they can be pasted into a shell."""
         example = Path(bundle.folder) / "example.json"
         url = f'"$({shlex.join([*self.describe()[:-1], "--format=value(status.url)"])})"'
-        bearer = "" if self.cloud.public else '-H "Authorization: Bearer $(gcloud auth print-identity-token)" '
-        ask = f"curl -s {bearer}-H 'Content-Type: application/json' -d @{shlex.quote(str(example))} {url}"
+        ask = curl(url, example, private=not self.cloud.public)
         shifts = [shlex.join(self.shift(share)) for share in shares]
         tidy = [shlex.join(self.untag([bundle.model_id]))] if before else []
         return [shlex.join(self.deploy(bundle, first=not before)), *shifts, ask, *tidy]

@@ -14,10 +14,10 @@ from rowmill.serving.journal import Attempt, Journal
 from rowmill.serving.local import LocalTarget
 from rowmill.serving.plan import AT_ONCE, Plan, check_steps, force_needed, planned
 from rowmill.serving.target import Service, Target
-from rowmill.serving.truth import Serving, look, serving, status
+from rowmill.serving.truth import Serving, curl, look, serving, status
 from rowmill.settings import Settings
 
-__all__ = ["Attempt", "Plan", "Service", "Serving", "Target", "look", "refuse_other_kind", "serving", "status"]
+__all__ = ["Attempt", "Plan", "Service", "Serving", "Target", "curl", "look", "refuse_other_kind", "serving", "status"]
 
 
 def open_service(project: Settings, name: str) -> Service:
