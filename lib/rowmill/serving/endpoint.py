@@ -5,7 +5,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import httpx
@@ -21,7 +21,7 @@ _SECONDS = 30.0
 # "later". Not after a time-out: whoever is too slow gets no second helping.
 _AGAIN = (429, 502, 503, 504)
 _WAITS = (0.1, 0.4, 1.6)  # seconds before the second try and so on
-_HEADERS = {"Content-Type": "application/json"}
+_HEADERS: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
 _BYTES_PER_PIXEL = 4  # "255,"
 
 
