@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import struct
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -73,7 +72,7 @@ class Proxy:
             response = self._routed(request, seen)
         except Refused:
             connection: socket.socket = environ["werkzeug.socket"]
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError from None
         except ApiError as error:
             response = _json(error.content, error.code)

@@ -18,6 +18,7 @@ from tests.google.accounts import Accounts
 from tests.google.builds import Builds
 from tests.google.faults import Fault, failing, refusing
 from tests.google.fronts import Asked, Chosen, Fronts
+from tests.google.functions import Functions
 from tests.google.gate import Gate
 from tests.google.instances import Instances
 from tests.google.projects import Projects
@@ -49,7 +50,8 @@ class Google:
         self.run = Run(self.builds, self.instances, self.accounts, self.address)
         self._gate = Gate(self.run, self.accounts, self.instances)
         self._fronts = Fronts(self._choose)
-        parts = (self.accounts, self.storage, self.projects, self.builds, self.run)
+        functions = Functions(self.run, self.builds, self.accounts)
+        parts = (self.accounts, self.storage, self.projects, self.builds, self.run, functions)
         self.proxy = Proxy({line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller)
         self.variables = variables(login.config, self.proxy.port, self.project)
         self.accounts.register(login.email, login.public)
