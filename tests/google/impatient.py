@@ -12,7 +12,7 @@ import time
 
 FASTER = 20
 sleep = time.sleep
-time.sleep = lambda seconds: sleep(seconds / FASTER)
+time.sleep = lambda seconds: sleep(float(seconds) / FASTER)
 gc.disable()
 del sys.argv[0]
 sys.path[0] = os.path.dirname(sys.argv[0])

@@ -134,18 +134,20 @@ class Google:
         found = self.run.find(self.project, name)
         body: Json = copy.deepcopy(found.body) if found else {"metadata": {"name": name}, "spec": {}}
         body["spec"]["template"] = {"metadata": {"name": f"{name}-{suffix}"}, "spec": {"containers": [{"image": f"{uri}@{digest}"}]}}
-        if traffic:
-            tagged = [{**target, "percent": 0} for target in body["spec"].get("traffic", []) if target.get("tag")]
-            body["spec"]["traffic"] = [{"latestRevision": True, "percent": 100}, *tagged]
+        before = body["spec"].get("traffic", [])
+        if traffic or not found:
+            body["spec"]["traffic"] = [{"latestRevision": True, "percent": 100}, *_tagged(before)]
+        else:
+            pinned = {"latestRevision": False, "revisionName": found.latest_ready}
+            body["spec"]["traffic"] = [{**target, **pinned} if target.get("latestRevision") else target for target in before]
         self._apply(body, account)
         return f"{name}-{suffix}"
 
     def shift(self, name: str, percentages: dict[str, int], account: str = SOMEBODY) -> None:
         """Give traffic to revisions as somebody else would; tags stay."""
         body = copy.deepcopy(self.service(name).body)
-        tagged = [{**target, "percent": 0} for target in body["spec"]["traffic"] if target.get("tag")]
         shares = [{"revisionName": revision, "percent": percent} for revision, percent in percentages.items()]
-        body["spec"]["traffic"] = [*shares, *tagged]
+        body["spec"]["traffic"] = [*shares, *_tagged(body["spec"]["traffic"])]
         self._apply(body, account)
 
     def close(self) -> None:
@@ -179,6 +181,11 @@ def logged_in(folder: Path) -> Login:
     with running(folder, login) as google:
         log_in(login, key, google.environment)
     return login
+
+
+def _tagged(traffic: list[Json]) -> list[Json]:
+    """Return the tags of a traffic, without a share of it."""
+    return [{**target, "percent": 0} for target in traffic if target.get("tag")]
 
 
 def _zipped(source: Path) -> bytes:
