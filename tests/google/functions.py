@@ -124,7 +124,7 @@ def _runtimes(call: Call) -> Answer:
 
 def _upload_place(call: Call) -> Answer:
     bucket, stored = f"gcf-v2-uploads-{NUMBER}.{call.names['region']}.cloudfunctions.appspot.com", f"{uuid.uuid4()}.zip"
-    place = f"http://storage.googleapis.com/signed/{bucket}/{stored}?Signature=stub"
+    place = f"https://storage.googleapis.com/signed/{bucket}/{stored}?Signature=stub"
     return {"uploadUrl": place, "storageSource": {"bucket": bucket, "object": stored}}
 
 

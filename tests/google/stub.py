@@ -13,6 +13,7 @@ from pathlib import Path
 
 from werkzeug import Response
 
+from tests.google import tls
 from tests.google.account import Login, clean_environment, log_in, new_key, variables
 from tests.google.accounts import Accounts
 from tests.google.builds import Builds
@@ -51,9 +52,12 @@ class Google:
         self._gate = Gate(self.run, self.accounts, self.instances)
         self._fronts = Fronts(self._choose)
         functions = Functions(self.run, self.builds, self.accounts)
+        certificate = tls.certificate(folder)
         parts = (self.accounts, self.storage, self.projects, self.builds, self.run, functions)
-        self.proxy = Proxy({line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller)
-        self.variables = variables(login.config, self.proxy.port, self.project)
+        self.proxy = Proxy(
+            {line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller, tls.context(certificate)
+        )
+        self.variables = variables(login.config, self.proxy.port, self.project, certificate)
         self.accounts.register(login.email, login.public)
         self.accounts.grant(f"projects/{self.project}", "roles/owner", f"serviceAccount:{login.email}")
 
