@@ -121,7 +121,8 @@ def _test_permissions(call: Call) -> Answer:
 
 
 def _etag() -> str:
-    return base64.b64encode(secrets.token_bytes(8)).decode()
+    # Hexadecimal digits, so that both alphabets of Base64 write them alike: gcloud does not give back the one it got.
+    return base64.b64encode(secrets.token_hex(6).encode()).decode()
 
 
 def _encoded(content: Json) -> str:

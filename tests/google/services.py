@@ -82,10 +82,10 @@ def accept(service: Service, body: Json, account: str) -> Revision | None:
     _check_traffic(service, body["spec"]["traffic"], revision)
     service.generation += 1
     service.version += 1
-    service.body = {"metadata": body["metadata"], "spec": body["spec"]}
-    annotations = service.body["metadata"].setdefault("annotations", {})
-    annotations.update({OPERATION: str(uuid.uuid4()), MODIFIER: account})
-    annotations.setdefault("serving.knative.dev/creator", account)
+    given = body["metadata"]
+    annotations = {"serving.knative.dev/creator": account, **given.get("annotations", {})}
+    annotations |= {OPERATION: str(uuid.uuid4()), MODIFIER: account}
+    service.body = {"metadata": {"name": service.name, "labels": given.get("labels", {}), "annotations": annotations}, "spec": body["spec"]}
     if revision:
         revision.number = service.generation
         service.revisions[revision.name] = revision
