@@ -138,17 +138,21 @@ def inject(google: Google, fault: int | str, skip: int) -> None:
 
 
 def test_what_gcloud_cannot_do_is_a_sentence(cloud: Service, google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bin_folder := tmp_path / "bin").mkdir()
     with monkeypatch.context() as patched:
-        patched.setenv("PATH", str(tmp_path))
+        patched.setenv("PATH", str(bin_folder))
         with pytest.raises(TargetError, match="gcloud is not on the PATH; install it from"):
             cloud.target.traffic()
-        (tmp_path / "gcloud").write_text("#!/bin/sh\necho 'ERROR: (gcloud.run.deploy) unrecognized arguments: --function' >&2\nexit 2\n")
-        (tmp_path / "gcloud").chmod(0o755)
+        patched.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
+        (script := bin_folder / "gcloud").write_text(
+            "#!/bin/sh\necho 'ERROR: (gcloud.run) unrecognized arguments: --function' >&2\nexit 2\n"
+        )
+        script.chmod(0o755)
         with pytest.raises(TargetError, match="This gcloud is too old for the command; found .*run `gcloud components update`"):
             cloud.target.traffic()
-        (tmp_path / "gcloud").write_text("#!/bin/sh\nsleep 60\n")
-        patched.setattr("rowmill.serving.gcloud._SECONDS", 0.2)
-        with pytest.raises(TargetError, match="gcloud did not end in time; found `gcloud run services describe` did not end within 0.2 s"):
+        script.write_text("#!/bin/sh\nsleep 60\n")
+        patched.setattr("rowmill.serving.gcloud._SECONDS", 0.5)
+        with pytest.raises(TargetError, match="gcloud did not end in time; found `gcloud run services describe` did not end within 0.5 s"):
             cloud.target.traffic()
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "nobody"))
     with pytest.raises(TargetError, match="gcloud is not logged in; .*run `gcloud auth login`"):

@@ -13,7 +13,7 @@ from rowmill.sections import Cloud
 from rowmill.serving.bundle import FUNCTION
 from rowmill.serving.endpoint import curl
 
-_MODIFIER, _MANAGER = "serving.knative.dev/lastModifier", "goog-managed-by"
+_CREATOR, _MODIFIER, _MANAGER = "serving.knative.dev/creator", "serving.knative.dev/lastModifier", "goog-managed-by"
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,12 @@ def ready(text: str) -> bool:
     """Say whether a revision can serve, by what `gcloud run revisions describe --format=json` prints."""
     conditions = json.loads(text).get("status", {}).get("conditions", [])
     return any(entry.get("type") == "Ready" and entry.get("status") == "True" for entry in conditions)
+
+
+def creator(text: str) -> str:
+    """Return who made a revision, by what `gcloud run revisions describe --format=json` prints; an empty text where it does not say."""
+    made: dict[str, Any] = json.loads(text or "{}").get("metadata", {}).get("annotations", {})
+    return str(made.get(_CREATOR, ""))
 
 
 @dataclass(frozen=True)
