@@ -33,6 +33,8 @@ class Load:
         self.answered: list[str] = []
         self.wrong: list[str] = []
         self._service = service
+        laid = [bundles.build(service.settings, service.registry, model) for model in service.registry.models(service.name)]
+        self._expected = {bundle.model_id: bundles.golden(bundle) for bundle in laid}
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
@@ -47,15 +49,13 @@ class Load:
             thread.join()
 
     def _ask(self) -> None:
-        service, expected = self._service, {}
-        for model in service.registry.models(service.name):
-            images, expected[model.model_id], _ = bundles.golden(bundles.build(service.settings, service.registry, model))
-        with CloudTarget(service.settings, service.name).open() as endpoint:
+        images = next(iter(self._expected.values()))[0]
+        with CloudTarget(self._service.settings, self._service.name).open() as endpoint:
             while not self._stop.is_set():
                 try:
                     found, model_id = endpoint.predict(images)
                     self.answered.append(model_id)
-                    if abs(found - expected[model_id]).max() > 1e-4:
+                    if abs(found - self._expected[model_id][1]).max() > 1e-4:
                         self.wrong.append(f"{model_id} gave another's answers")
                 except RowmillError as error:
                     self.wrong.append(str(error))
