@@ -9,7 +9,7 @@ from tests.google.run import Run
 from tests.google.services import Service
 from tests.google.wire import NUMBER, Answer, ApiError, Call, Json, Routes, done, now
 
-PLACE = "cloudfunctions/v2/projects/<project>/locations/<region>"
+API, REGION = "cloudfunctions", "projects/<project>/locations/<region>"
 LABEL = {"goog-managed-by": "cloudfunctions"}
 SETTLED_SECONDS = 60.0
 
@@ -24,20 +24,27 @@ class Functions:
 
     def routes(self) -> Routes:
         """Return the calls that are answered."""
-        return {
-            f"GET {PLACE}/runtimes": _runtimes,
-            f"POST {PLACE}/functions:generateUploadUrl": _upload_place,
-            f"GET {PLACE}/functions": self._list,
-            f"POST {PLACE}/functions": self._create,
-            f"GET {PLACE}/functions/<function>": self._get,
-            f"PATCH {PLACE}/functions/<function>": self._change,
-            f"DELETE {PLACE}/functions/<function>": self._delete,
-            f"GET {PLACE}/operations/<operation>": self._operation,
-            "GET cloudfunctions/v1/projects/<project>/locations": _places,
-            "GET cloudfunctions/v2/projects/<project>/locations": _places,
-            "GET cloudfunctions/v1/projects/<project>/locations/<region>/functions": _none,
-            "GET cloudfunctions/v1/projects/<project>/locations/<region>/functions/<function>": _no_first_generation,
+        second: Routes = {
+            "GET runtimes": _runtimes,
+            "POST functions:generateUploadUrl": _upload_place,
+            "GET functions": self._list,
+            "POST functions": self._create,
+            "GET functions/<function>": self._get,
+            "PATCH functions/<function>": self._change,
+            "DELETE functions/<function>": self._delete,
+            "POST functions/<function>:detachFunction": self._detach,
+            "GET operations/<operation>": self._operation,
         }
+        routes: Routes = {
+            f"GET {API}/v1/{REGION}/functions": _none,
+            f"GET {API}/v1/{REGION}/functions/<function>": _no_first_generation,
+        }
+        for version in ("v1", "v2", "v2alpha", "v2beta"):
+            routes[f"GET {API}/{version}/projects/<project>/locations"] = _places
+        for line, handler in second.items():
+            method, path = line.split(" ")
+            routes |= {f"{method} {API}/{version}/{REGION}/{path}": handler for version in ("v2", "v2alpha", "v2beta")}
+        return routes
 
     def _list(self, call: Call) -> Answer:
         prefix = f"projects/{call.names['project']}/"
@@ -68,6 +75,17 @@ class Functions:
         service = self._run.find(call.names["project"], call.names["function"], call.names["region"])
         if service:
             self._run.remove(service)
+        return self._done(call, "google.protobuf.Empty", {})
+
+    def _detach(self, call: Call) -> Answer:
+        """Make a plain service of a function; its address stays."""
+        self._get(call)
+        service = self._run.find(call.names["project"], call.names["function"], call.names["region"])
+        if service:
+            body = copy.deepcopy(service.body)
+            del body["metadata"]["labels"]["goog-managed-by"]
+            self._run.apply(service.project, service.region, body, call.account)
+        del self._functions[_name(call)]
         return self._done(call, "google.protobuf.Empty", {})
 
     def _operation(self, call: Call) -> Answer:

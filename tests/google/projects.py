@@ -15,6 +15,7 @@ COLLECTIONS = {
     "cloudscheduler/v1/projects/<project>/locations/<region>/jobs": "jobs",
     "billingbudgets/v1/billingAccounts/<account>/budgets": "budgets",
 }
+PAYER = "billingAccounts/012345-6789AB-CDEF01"
 REPOSITORY = "google.devtools.artifactregistry.v1.Repository"
 
 
@@ -34,7 +35,8 @@ class Projects:
             "DELETE cloudresourcemanager/v1/projects/<project>": _accept,
             "GET cloudresourcemanager/v1/operations/<operation>": _make_project,
             "GET cloudbilling/v1/billingAccounts": _billing_accounts,
-            "PUT cloudbilling/v1/projects/<project>/billingInfo": _link,
+            "GET cloudbilling/v1/projects/<project>/billingInfo": _billing,
+            "PUT cloudbilling/v1/projects/<project>/billingInfo": _billing,
             "GET serviceusage/v1/projects/<project>/services": self._enabled,
             "GET serviceusage/v1/projects/<project>/services/<service>": self._usage,
             "POST serviceusage/v1/projects/<project>/services/<service>:enable": self._enable,
@@ -144,12 +146,12 @@ def _make_project(call: Call) -> Answer:
 
 def _billing_accounts(call: Call) -> Answer:
     del call
-    return {"billingAccounts": [{"name": "billingAccounts/012345-6789AB-CDEF01", "open": True, "displayName": "Ours"}]}
+    return {"billingAccounts": [{"name": PAYER, "open": True, "displayName": "Ours"}]}
 
 
-def _link(call: Call) -> Answer:
-    name = f"projects/{call.names['project']}"
-    return {"name": f"{name}/billingInfo", "projectId": call.names["project"], "billingEnabled": True, **call.content}
+def _billing(call: Call) -> Answer:
+    name = call.names["project"]
+    return {"name": f"projects/{name}/billingInfo", "projectId": name, "billingEnabled": True, "billingAccountName": PAYER, **call.content}
 
 
 def _accept(call: Call) -> Answer:

@@ -66,6 +66,11 @@ class Service:
         """Its name in policies."""
         return f"projects/{self.project}/locations/{self.region}/services/{self.name}"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The revisions that have an address of their own, by tag."""
+        return {target["tag"]: target["revisionName"] for target in self.traffic if target.get("tag")}
+
 
 def accept(service: Service, body: Json, account: str) -> Revision | None:
     """Take over what was posted, and return the revision that it makes, None where the template is as before.

@@ -78,6 +78,12 @@ class Google:
             command, env=self.environment | given, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
         )
 
+    def log_in_as(self, email: str) -> None:
+        """Let gcloud be logged in as a person, who owns the project, too."""
+        self.accounts.grant(f"projects/{self.project}", "roles/owner", f"user:{email}")
+        done = self.gcloud("auth", "activate-refresh-token", email, self.accounts.person(email))
+        assert done.returncode == 0, done.stderr
+
     def address(self, service: Service, tag: str = "") -> str:
         """Return where a service, or one of its tags, answers."""
         return self._fronts.address((service.project, service.region, service.name), tag)

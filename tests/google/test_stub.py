@@ -184,6 +184,10 @@ def test_who_may_ask(google: Google, source: Write) -> None:
     assert [asked(token) for token in (mine, meant, other, "made.up", "")] == [200, 200, 401, 401, 403]
     assert "<title>403 Forbidden</title>" in httpx.get(address).text
     assert asked(mine, "/healthz") == 404
+    google.log_in_as("me@example.org")
+    person = google.gcloud("auth", "print-identity-token").stdout.strip()
+    refused = google.gcloud("auth", "print-identity-token", f"--audiences={address}")
+    assert asked(person) == 200 and "Invalid account type for `--audiences`" in refused.stderr
     policy = ["run", "services", "add-iam-policy-binding", "digits", f"--region={REGION}", "--role=roles/run.invoker"]
     assert google.gcloud(*policy, "--member=allUsers").returncode == 0
     assert asked("") == 200
@@ -226,7 +230,9 @@ def test_functions_of_gcloud_functions_look_like_it(google: Google, source: Writ
     described = google.gcloud("functions", "describe", "digits", f"--region={REGION}", "--format=value(state)")
     assert described.stdout.strip() == "ACTIVE" and list(google.traffic("digits").values()) == [100]
     assert deploy(google, folder, "ours", "--no-traffic").returncode == 0
-    assert google.gcloud("functions", "delete", "digits", f"--region={REGION}", "--quiet").returncode == 0 and not google.run.services
+    detached = google.gcloud("beta", "functions", "detach", "digits", f"--region={REGION}", "--quiet")
+    assert detached.returncode == 0, detached.stderr
+    assert "goog-managed-by" not in describe(google)["metadata"]["labels"]
 
 
 def test_large_sources_come_in_parts(google: Google, source: Write) -> None:
