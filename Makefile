@@ -10,10 +10,10 @@ override SOURCE := $(value SOURCE)
 override PARAMETERS := $(value PARAMETERS)
 export MODEL NAME SOURCE PARAMETERS
 
-.PHONY: help run test check format lab tensorboard pack stop clean lock bench screenshots
+.PHONY: help run test check format lab tensorboard pack stop clean lock bench screenshots smoke-google
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the rows, PARAMETERS='trials=2 goal=0.99' go to the notebooks
 	@$(PYTHON) -m rowmill run $${SOURCE:+--source "$$SOURCE"} $${PARAMETERS:+--parameters "$$PARAMETERS"}
@@ -62,6 +62,9 @@ bench: ## Run one benchmark, as in: make bench NAME=serving
 	@[ -f "benchmarks/$$NAME.py" ] || { echo "There is no benchmarks/$$NAME.py: NAME is a file of benchmarks/, without .py." >&2; exit 1; }
 	@$(MAKE) --no-print-directory .venv/dev.stamp
 	@$(PYTHON) -m "benchmarks.$$NAME"
+
+smoke-google: .venv/dev.stamp ## Deploy, share, roll back and delete a function on the Google project of rowmill.toml; costs cents
+	@$(PYTHON) -m tests.google.smoke
 
 # bootstrap.sh writes the stamps last, so a set-up that broke half-way is taken up again. Where .venv/bin/python is gone,
 # its empty rule makes the stamps stale.

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,22 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     chosen = _parser().parse_args(arguments)
     try:
-        settings = project.load()
-        if chosen.command == "run":
-            _run(settings, chosen.source, chosen.parameters)
-        elif chosen.command == "pack":
-            _pack(settings, chosen.model)
-        elif chosen.command in _RELEASES:
-            logging.basicConfig(format="%(message)s", stream=sys.stdout)
-            logging.getLogger("rowmill").setLevel(logging.INFO)  # the steps; not each request
-            _RELEASES[chosen.command](release.open_service(settings, chosen.service), chosen)
-        elif chosen.command == "stop":
-            _stop(settings)
-        else:
-            command = ["jupyterlab", "notebooks"]
-            if chosen.command == "tensorboard":
-                command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
-            return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode
+        return _obey(project.load(), chosen)
     except RowmillError as error:
         print(f"rowmill: {error}", file=sys.stderr)
         return 1
@@ -50,6 +34,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rowmill: stopped by hand; what served keeps serving.", file=sys.stderr)
         return 130
+
+
+def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
+    if chosen.command == "run":
+        _run(settings, chosen.source, chosen.parameters)
+    elif chosen.command == "pack":
+        _pack(settings, chosen.model)
+    elif chosen.command in _RELEASES:
+        logging.basicConfig(format="%(message)s", stream=sys.stdout)
+        logging.getLogger("rowmill").setLevel(logging.INFO)  # the steps, and not each request
+        _RELEASES[chosen.command](release.open_service(settings, chosen.service), chosen)
+    elif chosen.command == "stop":
+        _stop(settings)
+    else:
+        command = ["jupyterlab", "notebooks"]
+        if chosen.command == "tensorboard":
+            command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
+        return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode
     return 0
 
 
@@ -137,8 +139,7 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     print(f"Function: {service.target.address if answers else 'none answers'}")
     print(f"Dashboard: {host.start(settings)}")
     if answers:
-        example = settings.state / "serving" / service.name / "current" / "example.json"
-        print(f"Try: curl -s -H 'Content-Type: application/json' -d @{shlex.quote(str(example))} {service.target.address}")
+        print(f"Try: {release.curl(service)}")
     print("Stop: make stop", flush=True)
     if silence:
         raise silence
