@@ -1,4 +1,4 @@
-"""What `make` calls: run, pack, stop, lab, tensorboard. Parses, calls one function, shows the answer."""
+"""What `make` and the pages call: run, search, pack, stop, lab, tensorboard. Parses, calls one function, shows the answer."""
 
 import argparse
 import shlex
@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = project.load()
         if chosen.command == "run":
             _run(settings, chosen.source, chosen.parameters)
+        elif chosen.command == "search":
+            _search(settings, chosen.parameters)
         elif chosen.command == "pack":
             _pack(settings, chosen.model)
         elif chosen.command == "stop":
@@ -52,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run all notebooks, serve the better model, show the dashboard")
     run.add_argument("--source", default="")
     run.add_argument("--parameters", default="")
+    search = commands.add_parser("search", help="run the search alone; what it registers is not judged yet")
+    search.add_argument("--parameters", default="")
     packing = commands.add_parser("pack", help="pack a model to go")
     packing.add_argument("--model", default="")
     commands.add_parser("stop", help="stop all that `run` left running")
@@ -79,6 +83,11 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     print("Stop: make stop", flush=True)
     if silence:
         raise silence
+
+
+def _search(settings: Settings, parameters: str) -> None:
+    handed = pipeline.search(settings, parameters)
+    print(f"Model: {handed['model_id']}", flush=True)
 
 
 def _pack(settings: Settings, model_id: str) -> None:

@@ -49,7 +49,21 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def held(state: Path, name: str) -> bool:
+    """Return whether a process holds the lock, as its file tells; to take it, if only for a moment, could refuse another one."""
+    path = state / "locks" / name
+    try:
+        holder = psutil.Process(int(path.read_text("utf-8")))
+        # A process that is younger than the entry has the pid of a holder that died.
+        return holder.create_time() <= path.stat().st_mtime + 1 and holder.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, psutil.Error):
+        return False
 
 
 def _try_lock(file: IO[str]) -> bool:
