@@ -75,6 +75,7 @@ class Settings:
         target_port: Port on 127.0.0.1 of the first service; each further service takes the next.
         target_allow_origin: Whose pages may ask the function from a browser, such as `https://example.org`, or `*`; empty: nobody's.
         dashboard_port: Port on 127.0.0.1 of the dashboard.
+        dashboard_read_only: Whether the dashboard only shows: its viewers see all, and its buttons refuse.
         gate: The thresholds of verdicts.
     """
 
@@ -92,6 +93,7 @@ class Settings:
     target_port: int
     target_allow_origin: str
     dashboard_port: int
+    dashboard_read_only: bool
     gate: Gate = Gate()
 
 
@@ -100,7 +102,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "warehouse": {"kind": "sqlite", "project": "", "dataset": "rowmill", "location": "EU", "maximum_bytes_billed": 10 * 10**9},
     "artefacts": {"root": ".rowmill/artefacts"},
     "target": {"kind": "local", "port": 8501, "allow_origin": ""},
-    "dashboard": {"port": 8866},
+    "dashboard": {"port": 8866, "read_only": False},
     "gate": {**dataclasses.asdict(Gate()), "checks": ", ".join(CHECKS)},
 }
 CHOICES = {("warehouse", "kind"): ("sqlite", "bigquery"), ("target", "kind"): ("local",), ("gate", "measure"): ("accuracy", "cost")}
@@ -131,6 +133,7 @@ def load(folder: Path | None = None) -> Settings:
         target_port=values["target"]["port"],
         target_allow_origin=_origin(values["target"]["allow_origin"]),
         dashboard_port=values["dashboard"]["port"],
+        dashboard_read_only=values["dashboard"]["read_only"],
         gate=Gate(**{**values["gate"], "checks": _checks(values["gate"])}),
     )
 
@@ -246,6 +249,10 @@ def _checks(gate: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _checked(section: str, key: str, value: Any, default: Any) -> Any:
+    if isinstance(default, bool):
+        if str(value).lower() not in ("true", "false"):
+            raise SettingsError(f"Setting {section}.{key} must be true or false", found=repr(value), step=f"mend it in {FILE}")
+        return str(value).lower() == "true"
     if isinstance(default, float):
         return _number(f"{section}.{key}", value, _RANGES.get(key, (0.0, math.inf)))
     if isinstance(default, int):
