@@ -1,6 +1,7 @@
 """A few rows of a data set version by chance, without reading the rest of its images."""
 
 import numpy as np
+import numpy.typing as npt
 
 from rowmill.data import dataset
 from rowmill.data.contract import VALIDATION
@@ -23,9 +24,9 @@ def draw(warehouse: Warehouse, version: DatasetVersion, count: int, seed: int) -
     rows = dataset.rows_of(warehouse, version, ("example_id", "label"), VALIDATION)
     chosen = rows.sample(min(count, len(rows)), random_state=seed)
     keys = chosen["example_id"].tolist()
-    images = {}
+    images: dict[str, npt.NDArray[np.uint8]] = {}
     for ingest_id in version.ingest_ids:  # of one key the last ingest's row counts
-        found = warehouse.scan(EXAMPLES, {"ingest_id": [ingest_id], "example_id": keys}, ("example_id", "image"))
+        found = warehouse.scan(EXAMPLES, {"ingest_id": [ingest_id], "split": [VALIDATION], "example_id": keys}, ("example_id", "image"))
         pixels = [bytes_of(chunk, int(np.prod(version.shape))) for chunk in found["image"].chunks]
         images |= dict(zip(found["example_id"].to_pylist(), (image for part in pixels for image in part), strict=True))
     targets = np.array([version.labels.index(label) for label in chosen["label"]], np.int64)
