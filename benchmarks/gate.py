@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rowmill import jobs, settings
+from rowmill import jobs, sections, settings
 from rowmill.data import dataset, sources
 from rowmill.errors import IntegrityError
 from rowmill.judging import ledger, statistics, validation, verdict
@@ -26,7 +26,6 @@ from rowmill.records import ModelRecord
 from rowmill.registry import CARD_FILE, MODEL_FILE, connected, file_hash
 from rowmill.serving import bundle as bundles
 from rowmill.serving import release
-from rowmill.serving.endpoint import Endpoint
 from rowmill.serving.release import Service
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
@@ -36,7 +35,7 @@ from benchmarks.figures import ROOT, Figure, conclude
 REPEATS = int(os.environ.get("REPEATS", "20000"))
 REAL = int(os.environ.get("REAL", "400"))
 DISCORDANT = 0.03
-EFFECT = settings.Gate().minimal_effect / 100
+EFFECT = sections.Gate().minimal_effect / 100
 LABELS = tuple("0123456789")
 PAIR = verdict.Pair("mnist", "candidate", "incumbent")
 
@@ -199,18 +198,19 @@ def exchanged(sides: Sides) -> list[Figure]:
 def whole(service: Service) -> list[Figure]:
     """Measure the seconds of a whole verdict on 10,000 rows, the baselines among them, and what the candidate takes over HTTP, too."""
     first, _, short = models_of(service)
-    release.deploy(service, short.model_id)
+    release.deploy(service, short.model_id, "by hand", force=True)
     start, cpu = time.perf_counter(), time.process_time()
     judged = validation.run(service, first.model_id)
     spent, cpu = time.perf_counter() - start, time.process_time() - cpu
     holdout = holdout_of(service)
-    with service.target.dark(bundles.build(service.settings, service.registry, first)) as address, Endpoint(address) as endpoint:
+    with service.target.dark(bundles.build(service.settings, service.registry, first)) as revision:
+        endpoint = service.target.open(revision.address)
         start = time.perf_counter()
         endpoint.predict(holdout.images)
         over_http = time.perf_counter() - start
     print(f"{judged.sentence}\nThe verdict took {spent:.1f} s and {cpu:.1f} CPU seconds of this process; load {os.getloadavg()[0]:.1f}.")
     total = spent + over_http
-    release.deploy(service, first.model_id)
+    release.deploy(service, first.model_id, "by hand", force=True)
     turned = validation.run(service, short.model_id)
     total, (better, worse) = spent + over_http, (float(judged.outcome == "better"), float(turned.outcome == "worse"))
     return [

@@ -18,6 +18,9 @@ from rowmill.serving.release import Service
 from rowmill.settings import Settings
 
 from tests.emulator.process import Emulator, running
+from tests.google import stub
+from tests.google.account import Login
+from tests.google.stub import Google
 
 ROOT = Path(__file__).parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
@@ -90,6 +93,25 @@ def on_bigquery(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
     return project_in(tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def google_login(tmp_path_factory: pytest.TempPathFactory) -> Login:
+    """A throwaway account that gcloud is logged in as."""
+    if shutil.which("gcloud") is None:
+        pytest.skip("NO GCLOUD: Google as a place to serve was NOT tested; bring it by `apt-get install google-cloud-cli`")
+    return stub.logged_in(tmp_path_factory.mktemp("gcloud"))
+
+
+@pytest.fixture
+def google(google_login: Login, tmp_path: Path) -> Iterator[Google]:  # pylint: disable=redefined-outer-name  # a fixture's way
+    """Google on this machine, with an empty project; what gcloud asked that the stub cannot answer fails the test."""
+    config = tmp_path / "gcloud"
+    shutil.copytree(google_login.config, config)
+    (tmp_path / "google").mkdir()
+    with stub.running(tmp_path / "google", dataclasses.replace(google_login, config=config)) as started:
+        yield started
+        assert not started.proxy.unknown and not started.proxy.broken
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from rowmill import settings
+from rowmill import sections, settings
 from rowmill.errors import SettingsError
 
 
@@ -82,8 +82,8 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
 def test_the_gate_is_set_by_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROWMILL_GATE_MINIMAL_EFFECT", "0.5")
     found = settings.load(write(tmp_path, "[gate]\nlevel = 0.01\nchecks = 'nll,  cold start'\nclass_drop = 3\n")).gate
-    assert found == settings.Gate(level=0.01, checks=("nll", "cold start"), class_drop=3.0, minimal_effect=0.5)
-    assert settings.load(write(tmp_path, "")).gate == settings.Gate(minimal_effect=0.5)
+    assert found == sections.Gate(level=0.01, checks=("nll", "cold start"), class_drop=3.0, minimal_effect=0.5)
+    assert settings.load(write(tmp_path, "")).gate == sections.Gate(minimal_effect=0.5)
 
 
 @pytest.mark.parametrize(

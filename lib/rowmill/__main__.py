@@ -1,6 +1,7 @@
-"""What `make` and the pages call: run, search, pack, stop, lab, tensorboard. Parses, calls one function, shows the answer."""
+"""What `make` and the pages call, such as run, deploy, stop. Parses, calls one function, shows the answer."""
 
 import argparse
+import logging
 import shlex
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from collections.abc import Sequence
 
 from rowmill import jobs, pipeline
 from rowmill import settings as project
-from rowmill.errors import EndpointError, RowmillError
+from rowmill.errors import EndpointError, ParameterError, RowmillError
 from rowmill.pages import host
+from rowmill.records import Deployment
 from rowmill.registry import connected
 from rowmill.serving import pack, release
+from rowmill.serving.release import Service
 from rowmill.settings import Settings
 
 
@@ -19,20 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     chosen = _parser().parse_args(arguments)
     try:
-        settings = project.load()
-        if chosen.command == "run":
-            _run(settings, chosen.source, chosen.parameters)
-        elif chosen.command == "search":
-            _search(settings, chosen.parameters)
-        elif chosen.command == "pack":
-            _pack(settings, chosen.model)
-        elif chosen.command == "stop":
-            _stop(settings)
-        else:
-            command = ["jupyterlab", "notebooks"]
-            if chosen.command == "tensorboard":
-                command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
-            return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode
+        return _run_command(project.load(), chosen)
     except RowmillError as error:
         print(f"rowmill: {error}", file=sys.stderr)
         return 1
@@ -45,6 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rowmill: stopped by hand; what served keeps serving.", file=sys.stderr)
         return 130
+
+
+def _run_command(settings: Settings, chosen: argparse.Namespace) -> int:
+    if chosen.command in ("lab", "tensorboard"):
+        return _open(settings, chosen.command)
+    if chosen.command == "run":
+        _run(settings, chosen.source, chosen.parameters)
+    elif chosen.command == "search":
+        _search(settings, chosen.parameters)
+    elif chosen.command == "pack":
+        _pack(settings, chosen.model)
+    elif chosen.command == "stop":
+        _stop(settings)
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        _RELEASES[chosen.command](release.open_service(settings, chosen.service), chosen)
     return 0
 
 
@@ -58,10 +64,66 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--parameters", default="")
     packing = commands.add_parser("pack", help="pack a model to go")
     packing.add_argument("--model", default="")
+    for name, what in (
+        ("deploy", "make a model serve"),
+        ("plan", "say what deploy would do, with gcloud's lines"),
+        ("delete", "delete a model"),
+    ):
+        of_model = commands.add_parser(name, help=what)
+        of_model.add_argument("model")
+        _add_release(of_model)
+    _add_release(commands.add_parser("rollback", help="serve what served before"))
+    _add_release(commands.add_parser("status", help="ask what serves"))
     commands.add_parser("stop", help="stop all that `run` left running")
     commands.add_parser("tensorboard", help="open the searches in TensorBoard, for this machine alone")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     return parser
+
+
+def _add_release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--service", default="")
+    parser.add_argument("--reason", default="", help="why, for the record")
+    parser.add_argument("--force", action="store_true", help="without the verdict `better`; needs a reason")
+    parser.add_argument("--steps", default="100", help="percents of the traffic one after the other, such as 10,100")
+    parser.add_argument("--expected", default="", help="the model that a roll back must go to")
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ParameterError("--steps takes whole percents", found=repr(text), step="give such as 10,100") from error
+
+
+def _deploy(service: Service, chosen: argparse.Namespace) -> None:
+    _tell(release.deploy(service, chosen.model, chosen.reason, force=chosen.force, steps=_steps(chosen.steps)))
+
+
+def _roll_back(service: Service, chosen: argparse.Namespace) -> None:
+    _tell(release.roll_back(service, chosen.reason, chosen.expected))
+
+
+def _delete(service: Service, chosen: argparse.Namespace) -> None:
+    print(f"{release.delete(service, chosen.model, chosen.reason).model_id} is deleted.")
+
+
+def _plan(service: Service, chosen: argparse.Namespace) -> None:
+    plan = release.plan(service, chosen.model, steps=_steps(chosen.steps))
+    needs = (f"# {plan.force}: give --force and --reason.",) if plan.force else ()
+    print("\n".join((f"# {plan.verdict}", *needs, *(f"# {step}" for step in plan.steps), *plan.commands)))
+
+
+def _status(service: Service, _: argparse.Namespace) -> None:
+    print(release.status(service))
+    if alarm := release.look(service).alarm:
+        print(alarm)
+
+
+def _tell(deployment: Deployment) -> None:
+    print(f"{deployment.model_id} serves {deployment.service}; it took {deployment.seconds:.1f} s.")
+
+
+_RELEASES = {"deploy": _deploy, "rollback": _roll_back, "plan": _plan, "delete": _delete, "status": _status}
 
 
 def _run(settings: Settings, source: str, parameters: str) -> None:
@@ -83,6 +145,14 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     print("Stop: make stop", flush=True)
     if silence:
         raise silence
+
+
+def _open(settings: Settings, name: str) -> int:
+    """Run a server of another project in the foreground; return its exit code."""
+    command = ["jupyterlab", "notebooks"]
+    if name == "tensorboard":
+        command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
+    return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode
 
 
 def _search(settings: Settings, parameters: str) -> None:

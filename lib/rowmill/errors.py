@@ -53,3 +53,7 @@ class EndpointError(RowmillError):
 
 class SearchError(RowmillError):
     """A search ended without a model."""
+
+
+class TargetError(EndpointError):
+    """The place that serves refuses a command, or cannot be reached."""

@@ -213,7 +213,7 @@ def _wake(settings: Settings, service: str) -> None:
     """Serve again what served on this machine; only a port that the run itself needs stops the run."""
     for name in {*local.services(settings.state), service}:
         try:
-            release.open_service(settings, name).target.wake()
+            release.open_service(settings, name).target.traffic()
         except EndpointError:
             continue  # the verdict tells it, where it is this run's own service
         except BusyError:

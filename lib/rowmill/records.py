@@ -145,6 +145,7 @@ class ModelRecord(Shown):
         accuracy: On the validation split, 0 to 1.
         sha256, card_sha256: Of the model's file and of its `model.json`.
         size: Of the model's file, in bytes.
+        deleted: Whether it was taken off the list, and its files removed.
     """
 
     model_id: str
@@ -158,6 +159,7 @@ class ModelRecord(Shown):
     accuracy: float
     hyperparameters: dict[str, typing.Any]
     seed: int = 0
+    deleted: bool = False
     at: datetime.datetime = field(default_factory=now)
 
 
@@ -251,13 +253,20 @@ class Verdict(Shown):
 
 @dataclass(frozen=True)
 class Deployment(Shown):
-    """One attempt to change what serves.
+    """One attempt to change what serves, or a deletion.
 
     Attributes:
-        action: `deploy` or `roll back`.
+        action: `deploy`, `roll back` or `delete`.
         before: The model id that served before; empty for the first.
-        outcome: `serving` or `failed`.
-        reason: Why it was done, or at which step it failed.
+        outcome: `serving`, `failed` or `deleted`.
+        reason: Why it was done, or what failed.
+        actor: The machine's user, or gcloud's account.
+        seconds: From the start to `at`.
+        revision: The target's name for what was started.
+        verdict: The model's latest verdict at that moment: `better`, `worse`, `cannot tell`, or empty.
+        forced: Whether it was deployed without the verdict `better`.
+        steps: How long each step took, name to seconds; where it failed, the last of them is the one.
+        at: When it began to serve, or failed.
     """
 
     model_id: str
@@ -270,6 +279,10 @@ class Deployment(Shown):
     reason: str
     actor: str
     seconds: float
+    revision: str = ""
+    verdict: str = ""
+    forced: bool = False
+    steps: dict[str, float] = field(default_factory=dict)
     at: datetime.datetime = field(default_factory=now)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,19 @@ class Registry:
         self.add(model)
         return model
 
+    def remove(self, model: ModelRecord) -> None:
+        """Take a model off the list, then remove its files; its earlier rows stay."""
+        self.add(dataclasses.replace(model, deleted=True))
+        shutil.rmtree(self.artefacts / model.model_id, ignore_errors=True)
+
     def services(self) -> list[str]:
         """Return the services that have models, the one with the newest model first."""
-        rows = self.warehouse.read(TABLES[ModelRecord], None, ("service",))
-        return list(dict.fromkeys(reversed(rows["service"].tolist())))
+        return list(dict.fromkeys(model.service for model in self.models("")))
 
     def models(self, service: str) -> list[ModelRecord]:
-        """Return the service's models, newest first."""
-        return list({model.model_id: model for model in self._all(ModelRecord, service)}.values())[::-1]
+        """Return the models of the service, or of all when it is empty, newest first."""
+        latest = {model.model_id: model for model in self._all(ModelRecord, service)}
+        return [model for model in latest.values() if not model.deleted][::-1]
 
     def model(self, model_id: str, service: str = "") -> ModelRecord:
         """Return one model: of any service when `service` is empty, the newest when `model_id` is.
@@ -71,11 +77,11 @@ class Registry:
         Raises:
             NotFoundError: There is no such model.
         """
-        known = self._all(ModelRecord, service)
-        for model in reversed(known):
+        known = self.models(service)
+        for model in known:
             if model_id in ("", model.model_id):
                 return model
-        neighbours = ", ".join(model.model_id for model in known[-5:]) or "none"
+        neighbours = ", ".join(model.model_id for model in known[4::-1]) or "none"
         of_service = f" of service {service!r}" if service else ""
         wanted = f"model {model_id!r}" if model_id else "model"
         raise NotFoundError(

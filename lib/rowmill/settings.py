@@ -13,46 +13,9 @@ from typing import Any
 
 from rowmill.errors import ParameterError, SettingsError
 from rowmill.records import check_service
+from rowmill.sections import CHECKS, Cloud, Gate
 
 FILE = "rowmill.toml"
-
-
-CHECKS = ("classes", "nll", "calibration", "size", "cold start", "latency")
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What a candidate must show before it may serve, and what it must not spoil.
-
-    Attributes:
-        level: Of all verdicts on one holdout together; what is left of it for the next is spent by the ledger.
-        measure: What decides: `accuracy`, or `cost` by the matrix in `costs`.
-        minimal_effect: The least gain, in points of accuracy.
-        minimal_saving: The least gain where cost decides, in units of cost per 1,000 requests.
-        checks: What is looked at besides, some of `CHECKS`.
-        class_drop: How much of one class's accuracy may be lost, in points.
-        nll: How much the negative log-likelihood may rise, in nats per row.
-        calibration: How much the expected calibration error may rise, 0 to 1.
-        size, cold_start, latency: How many times the incumbent's the candidate's may be.
-        flips: The share of rows, 0 to 1, on which an exported file may answer another label than Keras.
-        costs: The path of the cost matrix, a CSV file, from the project's folder; empty: none.
-        abstain_below: The confidence, 0 to 1, below which an answer counts as abstained; 0: never.
-    """
-
-    level: float = 0.05
-    measure: str = "accuracy"
-    minimal_effect: float = 0.2
-    minimal_saving: float = 0.0
-    checks: tuple[str, ...] = CHECKS
-    class_drop: float = 2.0
-    nll: float = 0.05
-    calibration: float = 0.02
-    size: float = 3.0
-    cold_start: float = 3.0
-    latency: float = 3.0
-    flips: float = 0.005
-    costs: str = ""
-    abstain_below: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,12 +34,14 @@ class Settings:
         warehouse_emulator: Address of an emulator in BigQuery's place, with its scheme; by Google's own variable
             `BIGQUERY_EMULATOR_HOST` alone, for their client reads that too. Empty for Google.
         artefacts_root: The folder of registered model files.
-        target_kind: `local`.
+        target_kind: `local`, or `gcloud` for Cloud Run functions.
         target_port: Port on 127.0.0.1 of the first service; each further service takes the next.
+        target_latency: The longest that one golden example may take when a model is probed, in milliseconds.
         target_allow_origin: Whose pages may ask the function from a browser, such as `https://example.org`, or `*`; empty: nobody's.
         dashboard_port: Port on 127.0.0.1 of the dashboard.
         dashboard_read_only: Whether the dashboard only shows: its viewers see all, and its buttons refuse.
         gate: The thresholds of verdicts.
+        cloud: Where on Google Cloud a function serves, and as what; for `gcloud`.
     """
 
     root: Path
@@ -91,21 +56,45 @@ class Settings:
     artefacts_root: Path
     target_kind: str
     target_port: int
+    target_latency: float
     target_allow_origin: str
     dashboard_port: int
     dashboard_read_only: bool
     gate: Gate = Gate()
+    cloud: Cloud = Cloud()
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "service": {"name": ""},
     "warehouse": {"kind": "sqlite", "project": "", "dataset": "rowmill", "location": "EU", "maximum_bytes_billed": 10 * 10**9},
     "artefacts": {"root": ".rowmill/artefacts"},
-    "target": {"kind": "local", "port": 8501, "allow_origin": ""},
+    "target": {"kind": "local", "port": 8501, "latency": 1000.0, "allow_origin": ""},
+    "cloud": dataclasses.asdict(Cloud()),
     "dashboard": {"port": 8866, "read_only": False},
     "gate": {**dataclasses.asdict(Gate()), "checks": ", ".join(CHECKS)},
 }
-CHOICES = {("warehouse", "kind"): ("sqlite", "bigquery"), ("target", "kind"): ("local",), ("gate", "measure"): ("accuracy", "cost")}
+CHOICES = {
+    ("warehouse", "kind"): ("sqlite", "bigquery"),
+    ("target", "kind"): ("local", "gcloud"),
+    ("cloud", "ingress"): ("all", "internal", "internal-and-cloud-load-balancing"),
+    ("gate", "measure"): ("accuracy", "cost"),
+}
+_PROJECT = (r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "'my-project-1234', as `gcloud projects list` shows it")
+# What a text must look like where it is used: by the setting that uses it.
+_PATTERNS = {
+    ("warehouse", "bigquery"): {
+        "project": _PROJECT,
+        "dataset": (r"[A-Za-z0-9_]{1,1024}", "'rowmill': letters, digits and underscores"),
+        "location": (r"[A-Za-z]+(-[a-z]+[0-9]+)?", "'EU', 'US' or a region such as 'europe-west4'"),
+    },
+    ("target", "gcloud"): {
+        "project": _PROJECT,
+        "region": (r"[a-z]+-[a-z]+[0-9]+", "'europe-west1', as `gcloud run regions list` shows it"),
+        "service_account": (r"([a-z0-9-]+@[a-z0-9.-]+)?", "'rowmill-function@my-project-1234.iam.gserviceaccount.com'"),
+        "memory": (r"[0-9]+(Mi|Gi)", "'512Mi' or '1Gi'"),
+        "base_image": (r"[a-z0-9./:-]+", "'python313'"),
+    },
+}
 # Lowest and highest of numbers that are no whole ones.
 _RANGES = {"level": (1e-6, 0.5), "flips": (0.0, 1.0), "abstain_below": (0.0, 1.0), "size": (1.0, 1e6)}
 _RANGES |= {"cold_start": (1.0, 1e6), "latency": (1.0, 1e6), "minimal_effect": (0.0, 100.0), "class_drop": (0.1, 100.0)}
@@ -131,10 +120,12 @@ def load(folder: Path | None = None) -> Settings:
         artefacts_root=state.joinpath(*artefacts.parts[1:]) if moved else root / artefacts,
         target_kind=values["target"]["kind"],
         target_port=values["target"]["port"],
+        target_latency=values["target"]["latency"],
         target_allow_origin=_origin(values["target"]["allow_origin"]),
         dashboard_port=values["dashboard"]["port"],
         dashboard_read_only=values["dashboard"]["read_only"],
         gate=Gate(**{**values["gate"], "checks": _checks(values["gate"])}),
+        cloud=Cloud(**values["cloud"]),
     )
 
 
@@ -211,22 +202,19 @@ def _merge(written: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
         for key, default in defaults.items():
             value: Any = environ.get(f"ROWMILL_{section}_{key}".upper(), written.get(section, {}).get(key, default))
             merged[section][key] = _checked(section, key, value, default)
-    _check_warehouse(merged["warehouse"])
+    merged["cloud"]["project"] = merged["cloud"]["project"] or merged["warehouse"]["project"]
+    for section, checked in (("warehouse", "warehouse"), ("target", "cloud")):
+        _check_texts(section, merged[section]["kind"], checked, merged[checked])
     return merged
 
 
-def _check_warehouse(warehouse: Mapping[str, Any]) -> None:
-    if warehouse["kind"] != "bigquery":
-        return
-    for key, pattern, example in (
-        ("project", r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "'my-project-1234', as `gcloud projects list` shows it"),
-        ("dataset", r"[A-Za-z0-9_]{1,1024}", "'rowmill': letters, digits and underscores"),
-        ("location", r"[A-Za-z]+(-[a-z]+[0-9]+)?", "'EU', 'US' or a region such as 'europe-west4'"),
-    ):
-        if not re.fullmatch(pattern, warehouse[key]):
+def _check_texts(section: str, kind: str, checked: str, values: Mapping[str, Any]) -> None:
+    """Check the texts of section `checked` where setting `section`.kind uses them."""
+    for key, (pattern, example) in _PATTERNS.get((section, kind), {}).items():
+        if not re.fullmatch(pattern, values[key]):
             raise SettingsError(
-                f"Setting warehouse.{key} cannot be used with warehouse.kind = 'bigquery'",
-                found=repr(warehouse[key]),
+                f"Setting {checked}.{key} cannot be used with {section}.kind = {kind!r}",
+                found=repr(values[key]),
                 step=f"give one such as {example} in {FILE}",
             )
 
@@ -250,16 +238,11 @@ def _checks(gate: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _checked(section: str, key: str, value: Any, default: Any) -> Any:
     if isinstance(default, bool):
-        if str(value).lower() not in ("true", "false"):
-            raise SettingsError(f"Setting {section}.{key} must be true or false", found=repr(value), step=f"mend it in {FILE}")
-        return str(value).lower() == "true"
+        return _switch(f"{section}.{key}", value)
     if isinstance(default, float):
         return _number(f"{section}.{key}", value, _RANGES.get(key, (0.0, math.inf)))
     if isinstance(default, int):
-        highest, what = (65535, "a port from 1 to 65535") if key == "port" else (2**63 - 1, "a whole number above 0")
-        if not str(value).isdecimal() or isinstance(value, bool) or not 1 <= int(value) <= highest:
-            raise SettingsError(f"Setting {section}.{key} must be {what}", found=repr(value), step=f"mend it in {FILE}")
-        return int(value)
+        return _whole(section, key, value)
     choices = CHOICES.get((section, key))
     if not isinstance(value, str) or (choices and value not in choices):
         allowed = " or ".join(repr(choice) for choice in choices) if choices else "text"
@@ -270,6 +253,24 @@ def _checked(section: str, key: str, value: Any, default: Any) -> Any:
         except ParameterError as error:
             raise SettingsError(f"Setting service.name cannot be used: {str(error).rstrip('.')}", step=f"mend it in {FILE}") from error
     return value
+
+
+def _switch(name: str, value: Any) -> bool:
+    known = {"true": True, "false": False}.get(str(value).lower())
+    if known is None:
+        raise SettingsError(f"Setting {name} must be true or false", found=repr(value), step=f"mend it in {FILE}")
+    return known
+
+
+def _whole(section: str, key: str, value: Any) -> int:
+    lowest, highest, what = 1, 2**63 - 1, "a whole number above 0"
+    if key == "port":
+        highest, what = 65535, "a port from 1 to 65535"
+    elif key == "min_instances":
+        lowest, what = 0, "a whole number of at least 0"
+    if not str(value).isdecimal() or isinstance(value, bool) or not lowest <= int(value) <= highest:
+        raise SettingsError(f"Setting {section}.{key} must be {what}", found=repr(value), step=f"mend it in {FILE}")
+    return int(value)
 
 
 def _number(name: str, value: Any, limits: tuple[float, float]) -> float:

@@ -145,7 +145,7 @@ class TestBrowser:
 
     @pytest.mark.parametrize(("scheme", "width"), [("light", 380), ("dark", 1200)])
     def test_fits_and_can_be_read(self, mill: Settings, address: str, chromium: Browser, scheme: str, width: int):
-        release.deploy(release.open_service(mill, "digits"), FIRST)
+        release.deploy(release.open_service(mill, "digits"), FIRST, "by hand", force=True)
         page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.goto(address)
         expect(page.locator(".rm-now")).to_be_visible(timeout=30000)

@@ -130,7 +130,7 @@ class TestPage:
 
     def test_a_difference_between_records_and_endpoint_is_an_alarm(self, mill: Settings, registry: Registry):
         service = release.open_service(mill, "digits")
-        done = release.deploy(service, FIRST)
+        done = release.deploy(service, FIRST, "by hand", force=True)
         page = models.page(mill)
         assert "By the records" not in text(page)
         registry.add(Deployment(SECOND, "digits", "deploy", "local", FIRST, done.sha256, "serving", "", "somebody", 1.0, now()))
@@ -138,12 +138,12 @@ class TestPage:
         assert f"By the records {SECOND} should serve, but the endpoint answers with {FIRST}" in text(page)
 
     def test_a_silent_endpoint_is_restarted(self, mill: Settings):
-        release.deploy(release.open_service(mill, "digits"), FIRST)
+        release.deploy(release.open_service(mill, "digits"), FIRST, "by hand", force=True)
         jobs.stop(mill.state, "function-digits")
         assert f"{FIRST}</b>" in text(models.page(mill)) and served(mill) == FIRST
 
     def test_an_endpoint_that_stays_silent_is_an_alarm(self, mill: Settings):
-        release.deploy(release.open_service(mill, "digits"), FIRST)
+        release.deploy(release.open_service(mill, "digits"), FIRST, "by hand", force=True)
         jobs.stop(mill.state, "function-digits")
         with socket.create_server(("127.0.0.1", mill.target_port)):
             page = models.page(mill)

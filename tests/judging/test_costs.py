@@ -9,7 +9,7 @@ from rowmill.judging import costs, verdict
 from rowmill.judging.checks import Sides
 from rowmill.judging.finding import Terms
 from rowmill.judging.verdict import Pair
-from rowmill.settings import Gate
+from rowmill.sections import Gate
 
 PAIR = Pair("digits", "aaaaaaaa-t001", "bbbbbbbb-t001")
 LABELS = ("1", "7", "9")

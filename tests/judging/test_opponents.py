@@ -9,7 +9,7 @@ from rowmill.judging import finding, opponents
 from rowmill.judging.checks import Sides
 from rowmill.judging.costs import Costs
 from rowmill.judging.finding import Finding, Terms
-from rowmill.settings import Gate
+from rowmill.sections import Gate
 
 LABELS = tuple("0123456789")
 

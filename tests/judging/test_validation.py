@@ -49,7 +49,7 @@ def test_a_weak_first_model_is_not_good_enough(service: Service, weak: str) -> N
 
 
 def test_compares_with_what_serves_now(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, weak)
+    release.deploy(service, weak, "by hand", force=True)
     found = validation.run(service, good)
     ours, theirs = right(service, good), right(service, weak)
     assert found.outcome == "better" and found.incumbent == weak
@@ -70,7 +70,7 @@ def test_compares_with_what_serves_now(service: Service, good: str, weak: str) -
     assert validation.run(service, good).report.notes == found.report.notes  # the same pair is the same look
     examples = validation.disagreements(service, found)
     assert [entry["label"] for entry in found.report.details["disagreements"]] == [str(target) for target in examples.targets]
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     found = validation.run(service, weak)
     assert found.outcome == "worse" and found.incumbent == good
     assert [(use.candidate, use.incumbent, use.look) for use in service.registry.holdout_uses("digits")] == [
@@ -80,7 +80,7 @@ def test_compares_with_what_serves_now(service: Service, good: str, weak: str) -
 
 
 def test_what_serves_is_asked_not_remembered(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     service.target.shift(bundles.build(service.settings, service.registry, service.registry.model(weak)))
     assert service.registry.last_deployed("digits") == good
     found = validation.run(service, good)
@@ -91,13 +91,13 @@ def test_what_serves_is_asked_not_remembered(service: Service, good: str, weak: 
 
 
 def test_a_stopped_endpoint_is_restarted_first(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     jobs.stop(service.settings.state, "function-digits")
     assert validation.run(service, weak).outcome == "worse"
 
 
 def test_a_silent_endpoint_gives_cannot_tell(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, weak)
+    release.deploy(service, weak, "by hand", force=True)
     jobs.stop(service.settings.state, "function-digits")
     shutil.rmtree(service.settings.state / "bundles")
     shutil.rmtree(service.registry.artefacts / weak)
@@ -110,7 +110,7 @@ def test_a_silent_endpoint_gives_cannot_tell(service: Service, good: str, weak: 
 
 def test_what_serves_already_gets_no_new_verdict(service: Service, good: str) -> None:
     first = validation.run(service, good)
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     assert validation.run(service, good).sentence.endswith("it is what serves")
     assert service.registry.verdicts("digits") == [first]
 
@@ -126,7 +126,7 @@ def test_a_candidate_that_cannot_be_asked_is_not_the_incumbents_fault(service: S
 
 
 def test_a_candidate_of_another_kind_is_refused(service: Service, good: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     service.registry.add(dataclasses.replace(service.registry.model(good), model_id="zzzzzzzz-t001", labels=("cat", "dog")))
     with pytest.raises(IntegrityError, match="answers cat, dog, but"):
         validation.run(service, "zzzzzzzz-t001")
@@ -134,7 +134,7 @@ def test_a_candidate_of_another_kind_is_refused(service: Service, good: str) -> 
 
 
 def test_a_damaged_candidate_gets_no_verdict(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     path = service.registry.artefacts / weak / "model.tflite"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IntegrityError, match="must have SHA-256"):
@@ -183,7 +183,7 @@ def service_card(service: Service, model_id: str) -> dict[str, Any]:
 
 
 def test_too_few_rows_are_said_before_anything_is_compared(service: Service, good: str, weak: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    release.deploy(service, weak)
+    release.deploy(service, weak, "by hand", force=True)
     shutil.rmtree(service.settings.state / "baselines")  # those of all rows
     few = {name: lambda values: values[:6] for name in ("keys", "images", "targets")}
     monkeypatch.setattr(dataset, "load_holdout", altered(service, good, **few))
@@ -201,7 +201,7 @@ def test_labels_that_the_model_does_not_know_are_named(service: Service, good: s
 
 
 def test_costs_decide_where_the_settings_say_so(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, weak)
+    release.deploy(service, weak, "by hand", force=True)
     labels = service.registry.model(good).labels
     path = service.settings.state / "costs.csv"
     path.write_text("\n".join([f"true,{','.join(labels)}", *(f"{a},{','.join('0' if a == b else '2.5' for b in labels)}" for a in labels)]))

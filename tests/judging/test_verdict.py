@@ -11,7 +11,7 @@ from rowmill.judging.checks import Sides
 from rowmill.judging.finding import Terms
 from rowmill.judging.verdict import Pair
 from rowmill.records import Verdict
-from rowmill.settings import Gate
+from rowmill.sections import Gate
 
 PAIR = Pair("digits", "aaaaaaaa-t001", "bbbbbbbb-t001")
 LABELS = tuple("0123456789")

@@ -13,10 +13,11 @@ import psutil
 import pytest
 from rowmill import jobs
 from rowmill.errors import BusyError, EndpointError, IntegrityError, NotFoundError
-from rowmill.records import ModelRecord, Verdict
+from rowmill.records import Bundle, ModelRecord, Verdict
 from rowmill.registry import file_hash
 from rowmill.serving import bundle as bundles
-from rowmill.serving import release
+from rowmill.serving import release, switch
+from rowmill.serving.endpoint import Endpoint
 from rowmill.serving.release import Service
 from rowmill.settings import Settings
 
@@ -32,9 +33,9 @@ def test_nothing_serves_at_first(service: Service) -> None:
 
 
 def test_deploys_and_rolls_back(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good, "first")
+    release.deploy(service, good, "by hand", force=True)
     assert serves(service) == good and not release.rollback_target(service)
-    release.deploy(service, weak)
+    release.deploy(service, weak, "by hand", force=True)
     assert serves(service) == weak
     back = release.roll_back(service)
     assert serves(service) == good == back.model_id
@@ -45,7 +46,7 @@ def test_deploys_and_rolls_back(service: Service, good: str, weak: str) -> None:
 
 
 def test_switching_loses_no_request_and_mixes_no_models(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     models = {name: bundles.build(service.settings, service.registry, service.registry.model(name)) for name in (good, weak)}
     expected = {name: bundles.golden(bundle)[1] for name, bundle in models.items()}
     body = {"instances": bundles.golden(models[good])[0].tolist()}
@@ -64,7 +65,7 @@ def test_switching_loses_no_request_and_mixes_no_models(service: Service, good: 
     for client in clients:
         client.start()
     for name in (weak, good, weak, good):
-        release.deploy(service, name)
+        release.deploy(service, name, "by hand", force=True)
     stop.set()
     for client in clients:
         client.join()
@@ -73,7 +74,7 @@ def test_switching_loses_no_request_and_mixes_no_models(service: Service, good: 
 
 
 def test_serves_again_after_a_stop(service: Service, good: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     assert jobs.stop(service.settings.state, "function-digits")
     with pytest.raises(httpx.ConnectError):
         serves(service)
@@ -81,7 +82,7 @@ def test_serves_again_after_a_stop(service: Service, good: str) -> None:
 
 
 def test_serves_again_after_a_kill(service: Service, good: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     host = jobs.find(service.settings.state, "function-digits")
     for process in [*host.children(recursive=True), host]:
         process.kill()
@@ -95,7 +96,7 @@ def wake_elsewhere(project: Settings) -> None:
 
 
 def test_two_who_find_it_down_start_it_once(service: Service, good: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     jobs.stop(service.settings.state, "function-digits")
     context = multiprocessing.get_context("spawn")
     others = [context.Process(target=wake_elsewhere, args=(service.settings,)) for _ in range(3)]
@@ -108,14 +109,14 @@ def test_two_who_find_it_down_start_it_once(service: Service, good: str) -> None
 
 
 def test_a_lost_bundle_is_laid_anew(service: Service, good: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     jobs.stop(service.settings.state, "function-digits")
     shutil.rmtree(service.settings.state / "bundles")
     assert release.serving(service)["model"] == good == serves(service)
 
 
 def test_a_moved_project_serves_again(service: Service, good: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     jobs.stop(service.settings.state, "function-digits")
     moved = service.settings.state.rename(service.settings.state.with_name("moved"))
     again = release.open_service(dataclasses.replace(service.settings, state=moved, artefacts_root=moved / "artefacts"), "digits")
@@ -124,45 +125,45 @@ def test_a_moved_project_serves_again(service: Service, good: str) -> None:
 
 
 def test_a_deployment_is_the_way_out_of_silence(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, weak)
+    release.deploy(service, weak, "by hand", force=True)
     lose(service, weak)
     with pytest.raises(EndpointError, match=f"Model {weak} should serve at .* cannot be started; found The model's file"):
         release.serving(service)
-    assert release.deploy(service, good).before == "" and serves(service) == good
+    assert release.deploy(service, good, "by hand", force=True).before == "" and serves(service) == good
 
 
 def fail_at_the_public_address(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
     """Let the probe after the shift find another answer."""
-    probe = release.probe
+    probe = switch.probe
 
-    def failing(address: str, bundle) -> None:
-        probe(address, bundle)
-        if address == service.target.address:
+    def failing(endpoint: Endpoint, bundle: Bundle, latency: float) -> None:
+        probe(endpoint, bundle, latency)
+        if endpoint.address == service.target.address:
             raise IntegrityError("planted", step="none")
 
-    monkeypatch.setattr(release, "probe", failing)
+    monkeypatch.setattr(switch, "probe", failing)
 
 
 def test_a_first_model_that_fails_in_its_place_does_not_serve(service: Service, good: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_at_the_public_address(monkeypatch, service)
     with pytest.raises(IntegrityError, match="planted"):
-        release.deploy(service, good)
+        release.deploy(service, good, "by hand", force=True)
     assert release.serving(service) is None and service.registry.deployments("digits")[-1].outcome == "failed"
 
 
 def test_what_served_comes_back_when_the_next_fails_in_its_place(
     service: Service, good: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     fail_at_the_public_address(monkeypatch, service)
     with pytest.raises(IntegrityError, match="planted"):
-        release.deploy(service, weak)
+        release.deploy(service, weak, "by hand", force=True)
     assert serves(service) == good and service.registry.last_deployed("digits") == good
 
 
 def test_a_roll_back_goes_where_it_was_said_to_go(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
-    release.deploy(service, weak)
+    release.deploy(service, good, "by hand", force=True)
+    release.deploy(service, weak, "by hand", force=True)
     with pytest.raises(IntegrityError, match=f"would not go to zzzzzzzz-t001 any more; found {good}"):
         release.roll_back(service, expected="zzzzzzzz-t001")
     assert serves(service) == weak and release.roll_back(service, expected=good).model_id == good
@@ -176,11 +177,11 @@ def lose(service: Service, model_id: str) -> None:
 
 
 def test_a_damaged_model_is_not_deployed(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     path = service.registry.artefacts / weak / "model.tflite"
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(IntegrityError, match="must have SHA-256"):
-        release.deploy(service, weak)
+        release.deploy(service, weak, "by hand", force=True)
     assert serves(service) == good
     failed = service.registry.deployments("digits")[-1]
     assert failed.outcome == "failed" and "must have SHA-256" in failed.reason and failed.model_id == weak
@@ -198,7 +199,7 @@ def test_a_cut_card_is_not_deployed(service: Service, good: str) -> None:
     path = service.registry.artefacts / good / "model.json"
     path.write_text(path.read_text()[:-20])
     with pytest.raises(IntegrityError, match="model.json of model .* must have SHA-256"):
-        release.deploy(service, good)
+        release.deploy(service, good, "by hand", force=True)
     assert service.registry.deployments("digits")[-1].outcome == "failed"
 
 
@@ -211,62 +212,63 @@ def relabel_golden(service: Service, model_id: str) -> None:
 
 
 def test_a_model_that_misses_its_golden_answers_gets_no_traffic(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     relabel_golden(service, weak)
     with pytest.raises(IntegrityError, match="must give its golden answers within 0.0001"):
-        release.deploy(service, weak)
+        release.deploy(service, weak, "by hand", force=True)
     assert serves(service) == good and jobs.names(service.settings.state) == ["function-digits"]
 
 
 def test_a_model_that_does_not_start_gets_no_traffic(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     path = service.registry.artefacts / weak / "model.json"
     register_card(service, weak, {**json.loads(path.read_text()), "contract": 99})
     with pytest.raises(EndpointError, match=f"Model {weak} does not answer at .*contract 99"):
-        release.deploy(service, weak)
+        release.deploy(service, weak, "by hand", force=True)
     assert serves(service) == good
 
 
 def test_a_model_of_another_kind_is_refused(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     model = service.registry.model(weak)
     service.registry.add(dataclasses.replace(model, model_id="zzzzzzzz-t001", labels=("cat", "dog"), shape=(9, 9, 3)))
     with pytest.raises(IntegrityError, match=f"takes 9x9x3 pixels and answers cat, dog, but {good}.*takes 8x8x1 pixels and answers 0, 1"):
-        release.deploy(service, "zzzzzzzz-t001")
+        release.deploy(service, "zzzzzzzz-t001", "by hand", force=True)
     assert serves(service) == good
 
 
 def test_an_unknown_model_names_its_neighbours(service: Service, weak: str) -> None:
     with pytest.raises(NotFoundError, match=f"no model 'aaaaaaaa-t001'.*{weak}"):
-        release.deploy(service, "aaaaaaaa-t001")
+        release.deploy(service, "aaaaaaaa-t001", "by hand", force=True)
     assert not service.registry.deployments("digits")
 
 
 def test_one_deployment_at_a_time(service: Service, good: str) -> None:
     with jobs.lock(service.settings.state, "deploy-digits", what="a deployment"):
         with pytest.raises(BusyError, match="A deployment of digits is going on already; found process [0-9]+"):
-            release.deploy(service, good)
+            release.deploy(service, good, "by hand", force=True)
 
 
 def test_a_port_in_use_is_named(service: Service, good: str) -> None:
     with socket.create_server(("127.0.0.1", service.settings.target_port)):
         with pytest.raises(BusyError, match=f"Port {service.settings.target_port} of 127.0.0.1 is in use by another program"):
-            release.deploy(service, good)
-    assert not service.registry.deployments("digits")
+            release.deploy(service, good, "by hand", force=True)
+    (failed,) = service.registry.deployments("digits")
+    assert failed.outcome == "failed" and list(failed.steps) == ["preflight"]
 
 
 def test_services_have_addresses_of_their_own(service: Service, good: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     other = release.open_service(service.settings, "other")
     assert other.target.address == f"http://127.0.0.1:{service.settings.target_port + 1}" != service.target.address
     assert release.open_service(service.settings, "digits").target.address == service.target.address
 
 
 def test_a_probe_sees_that_another_model_answers(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     bundle = bundles.build(service.settings, service.registry, service.registry.model(weak))
     with pytest.raises(IntegrityError, match=f"Model {weak} must answer at .*; found {good}"):
-        release.probe(service.target.address, bundle)
+        switch.probe(service.target.open(), bundle, 1000.0)
 
 
 def verdict(candidate: str, incumbent: str, outcome: str) -> Verdict:
@@ -283,7 +285,7 @@ def test_only_better_is_followed(service: Service, good: str, weak: str) -> None
 
 
 def test_a_verdict_about_what_served_once_is_not_followed(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
+    release.deploy(service, good, "by hand", force=True)
     with pytest.raises(IntegrityError, match="which does not serve any more; found .*; run 03_validate again"):
         release.follow(service, verdict(weak, "", "better"))
     assert serves(service) == good
@@ -296,12 +298,13 @@ def test_following_twice_deploys_once(service: Service, good: str) -> None:
 
 
 def test_after_a_switch_only_the_new_model_answers(service: Service, good: str, weak: str) -> None:
-    release.deploy(service, good)
-    service.target.shift(bundles.build(service.settings, service.registry, service.registry.model(weak)))
+    release.deploy(service, good, "by hand", force=True)
+    bundle = bundles.build(service.settings, service.registry, service.registry.model(weak))
+    service.target.shift({bundle.folder.name: 100})
     assert {serves(service) for _ in range(50)} == {weak}
 
 
 def test_registered_equals_deployed(service: Service, good: str) -> None:
-    deployment = release.deploy(service, good)
+    deployment = release.deploy(service, good, "by hand", force=True)
     model: ModelRecord = service.registry.model(good)
     assert deployment.sha256 == model.sha256 == file_hash(service.settings.state / "serving/digits/current/model.tflite")

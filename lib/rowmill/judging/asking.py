@@ -46,7 +46,7 @@ def incumbent(service: Service, model_id: str, holdout: Examples) -> tuple[Model
     except NotFoundError as error:
         what = f"{model_id}, which serves, is not registered, so nothing shows that it answers as it should"
         raise IntegrityError(what, step="deploy a model of the list") from error
-    with Endpoint(service.target.address) as endpoint:
+    with service.target.open() as endpoint:
         answers = ask(endpoint, holdout.images, model_id, model.labels)
         bundle = bundles.build(service.settings, service.registry, model)
         with bundles.open_in_process(bundle) as registered:

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from rowmill.judging import statistics
 from rowmill.judging.statistics import Floats, Labels
-from rowmill.settings import Gate
+from rowmill.sections import Gate
 
 LEVEL = 0.05  # of each check; a ledger that shrank it would let a candidate spoil more the longer a holdout is used
 # What is this small is no cost: a file in bytes, a start and a prediction in seconds.

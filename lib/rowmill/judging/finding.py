@@ -9,7 +9,7 @@ from rowmill.judging import costs, statistics
 from rowmill.judging.checks import LEVEL, Check, Sides
 from rowmill.judging.costs import Costs, Saving
 from rowmill.judging.statistics import Labels
-from rowmill.settings import Gate
+from rowmill.sections import Gate
 
 _ROUNDING = 1e-12  # 1.8 points are not a whole number of binary fractions
 

@@ -108,7 +108,7 @@ class _Page:
             self._start("Reading", lambda: "")
 
     def _deploy(self, model_id: str) -> None:
-        self._start(f"Deploying {model_id}", lambda: _done(release.deploy(self._service(), model_id, REASON)))
+        self._start(f"Deploying {model_id}", lambda: _done(release.deploy(self._service(), model_id, REASON, force=True)))
 
     def _go_back(self) -> None:
         expected = self._state.earlier if self._state else ""

@@ -29,12 +29,14 @@ class Endpoint:
         address: Such as `http://127.0.0.1:8501`.
         transport: Another way to the model than HTTP, such as in this process.
         seconds: How long to wait for an answer, or for a connection.
+        token: The identity token that a private function wants.
     """
 
-    def __init__(self, address: str, transport: httpx.BaseTransport | None = None, seconds: float = _SECONDS) -> None:
+    def __init__(self, address: str, transport: httpx.BaseTransport | None = None, seconds: float = _SECONDS, *, token: str = "") -> None:
         self.address = address
+        headers = {"Authorization": f"Bearer {token}"} if token else None
         # No proxy and no .netrc: a model is asked where it is.
-        self._client = httpx.Client(base_url=address, transport=transport, timeout=seconds, trust_env=False)
+        self._client = httpx.Client(base_url=address, transport=transport, timeout=seconds, trust_env=False, headers=headers)
 
     def __enter__(self) -> "Endpoint":
         return self

@@ -10,16 +10,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
-from rowmill import jobs
-from rowmill.errors import BusyError, EndpointError, RowmillError, SettingsError
+from rowmill import jobs, settings
+from rowmill.errors import BusyError, EndpointError, IntegrityError, ParameterError, RowmillError, SettingsError
 from rowmill.records import Bundle
+from rowmill.registry import CARD_FILE
 from rowmill.serving.bundle import FUNCTION
 from rowmill.serving.endpoint import Endpoint
+from rowmill.serving.target import Revision
 from rowmill.settings import Settings
 
 _THREADS = 8
@@ -31,16 +33,20 @@ _LAST_PORT = 65535
 class LocalTarget:
     """One service's host on this machine; it outlives the process that started it.
 
+    A revision is the folder of a bundle, by its name.
+
     Attributes:
         kind: `local`.
+        embedded: True.
     """
 
     kind = "local"
+    embedded = True
 
-    def __init__(self, settings: Settings, service: str) -> None:
-        self._state, self._service, self._first_port = settings.state, service, settings.target_port
+    def __init__(self, project: Settings, service: str) -> None:
+        self._state, self._service, self._first_port = project.state, service, project.target_port
         self._job = f"function-{service}"
-        self._folder = settings.state / "serving" / service
+        self._folder = project.state / "serving" / service
 
     @property
     def _port(self) -> int:
@@ -56,6 +62,25 @@ class LocalTarget:
     def address(self) -> str:
         """The stable address, whether or not something answers there."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def actor(self) -> str:
+        """The machine's user."""
+        return settings.actor()
+
+    def open(self, address: str = "") -> Endpoint:
+        """Return a client of a revision's address, or of the stable one."""
+        return Endpoint(address or self.address)
+
+    def traffic(self) -> dict[str, int]:
+        """Return the one revision that serves; the host is started with it if it is down.
+
+        Raises:
+            BusyError: Another program has the port.
+            EndpointError: The model does not start.
+        """
+        self.wake()
+        return {self._current.resolve().name: 100} if self._current.exists() else {}
 
     @property
     def _current(self) -> Path:
@@ -92,13 +117,13 @@ class LocalTarget:
                 raise
 
     @contextlib.contextmanager
-    def dark(self, bundle: Bundle) -> Iterator[str]:
+    def dark(self, bundle: Bundle) -> Iterator[Revision]:
         """Serve the bundle at an address that nobody else knows, as long as the context lasts.
 
         Raises:
             EndpointError: The bundle does not start.
         """
-        name, port = f"dark-{bundle.model_id}", jobs.free_port()
+        name, port = f"dark-{self._service}", jobs.free_port()
         # As the cloud starts it: the handler is imported before the port opens, so that a refusal ends the process.
         command = [sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
         jobs.stop(self._state, name)  # left over from a deployment that was killed
@@ -106,30 +131,40 @@ class LocalTarget:
         address = f"http://127.0.0.1:{port}"
         try:
             self._wait(name, process, address, bundle.model_id)
-            yield address
+            yield Revision(bundle.folder.name, address)
         finally:
             jobs.stop(self._state, name)
 
-    def shift(self, bundle: Bundle | None) -> None:
-        """Give the stable address to the bundle, and return when it answers there; None: to nothing.
+    def shift(self, shares: Mapping[str, int]) -> None:
+        """Give the stable address to one revision, and return when it answers there; to nothing without any.
 
         Raises:
+            ParameterError: There are several.
             EndpointError: It does not answer there; what served before serves again.
             BusyError: Another program has the port.
         """
-        if bundle is None:
+        if not shares:
             jobs.stop(self._state, self._job)
             self._point(None)
             return
+        if len(shares) > 1:
+            raise ParameterError(
+                f"This machine's host switches at once, it cannot share the traffic of {self._service}",
+                found=" and ".join(f"{percent} %" for percent in shares.values()),
+                step="leave the steps out, or serve on Google Cloud",
+            )
         _register(self._state, self._service)
+        self._switch(self._state / "bundles" / next(iter(shares)))
+
+    def _switch(self, folder: Path) -> None:
         before = self._current.resolve() if self._current.exists() else None
-        self._point(bundle.folder)
+        self._point(folder)
         try:
             process = jobs.find(self._state, self._job)
             if process is None:
                 self.wake()
             else:
-                self._reload(process, bundle.model_id)
+                self._reload(process, _model_in(folder))
         except (RowmillError, psutil.Error):
             self._point(before)
             raise
@@ -157,7 +192,15 @@ class LocalTarget:
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self._port}", "--worker-class", "gthread"]
-        return [*command, "--threads", str(_THREADS), "--log-level", "warning", "--no-control-socket", "functions_framework:create_app()"]
+        return [
+            *command,
+            "--threads",
+            str(_THREADS),
+            "--log-level",
+            "warning",
+            "--no-control-socket",
+            "rowmill.serving.hosted:create_app()",
+        ]
 
     def _start(self, name: str, command: list[str], folder: Path) -> psutil.Process:
         # gunicorn would take the SCRIPT_NAME of a dashboard's request for its own prefix.
@@ -179,6 +222,13 @@ class LocalTarget:
         raise EndpointError(
             f"Model {model_id or 'that served'} does not answer at {address}", found=reason, step=f"read {jobs.log_path(self._state, name)}"
         )
+
+
+def _model_in(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / CARD_FILE).read_text("utf-8"))["model"])
+    except (OSError, ValueError, KeyError) as error:
+        raise IntegrityError(f"The bundle {folder} cannot be read", found=str(error), step="deploy the model anew") from error
 
 
 def services(state: Path) -> list[str]:
