@@ -57,15 +57,23 @@ def html(given: Given, is_inverted: bool, labels: Sequence[str], said: Mapping[s
     return "".join(shown)
 
 
-def command(given: Given, is_inverted: bool, address: str) -> str:
-    """Return the request as a curl line that works as it is; where a terminal cannot take the images, with a file in their place."""
+def command(given: Given, is_inverted: bool, address: str, *, is_private: bool = False) -> str:
+    """Return the request as a curl line that works as it is; where a terminal cannot take the images, with a file in their place.
+
+    Args:
+        given: What was asked.
+        is_inverted: Whether the function took 255 less each pixel.
+        address: Of the function.
+        is_private: Whether it answers only those whom gcloud knows.
+    """
     files = [{"b64": base64.b64encode(images.encode(pixels)).decode()} for pixels in given.images]
     body = orjson.dumps({"instances": files, **({"parameters": {"invert": True}} if is_inverted else {})}).decode()
-    line = shlex.join(["curl", "-s", "-H", "Content-Type: application/json", "-d", body, address])
-    if len(line) <= _LONGEST_COMMAND:
-        return line
-    header = ["-H", 'X-Parameters: {"invert": true}'] if is_inverted else []
-    return shlex.join(["curl", "-s", "-H", "Content-Type: image/png", *header, "--data-binary", "@image.png", address])
+    line = shlex.join(["-H", "Content-Type: application/json", "-d", body, address])
+    if len(line) > _LONGEST_COMMAND:
+        header = ["-H", 'X-Parameters: {"invert": true}'] if is_inverted else []
+        line = shlex.join(["-H", "Content-Type: image/png", *header, "--data-binary", "@image.png", address])
+    bearer = '-H "Authorization: Bearer $(gcloud auth print-identity-token)" ' if is_private else ""
+    return f"curl -s {bearer}{line}"
 
 
 def _picture(seen: Pixels, name: str, truth: str) -> str:

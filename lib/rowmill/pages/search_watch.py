@@ -144,7 +144,7 @@ class Watch:
         self._values.content = {
             **self._values.content,
             "groups": [{"title": words.say("search.values"), "fields": fields}],
-            "values": self._given,
+            "values": dict(self._given),
         }
         for widget in (self._values, self._buttons["train"]):
             parts.show(widget, trial.kind != "average")

@@ -20,7 +20,6 @@ from rowmill.pages.drawing import Strokes, Style
 from rowmill.pages.pad import LIMITS, Command, Drop, Pad
 from rowmill.registry import connected
 from rowmill.serving import bundle, release
-from rowmill.serving.endpoint import Endpoint
 from rowmill.settings import Settings
 
 _SAMPLE, _KNOWN = 4, 64
@@ -91,8 +90,8 @@ class TryIt:
 
     def _answer(self, ask: Ask) -> None:
         """Ask the model that serves, and the one beside it; images are made anew, as the model that answers now takes them."""
-        address, invert = release.open_service(self._settings, self._service).target.address, bool(self._invert.value)
-        with Endpoint(address) as endpoint:
+        target, invert = release.open_service(self._settings, self._service).target, bool(self._invert.value)
+        with target.open() as endpoint:
             card = endpoint.describe()
             given = ask(card)
             said = {}
@@ -104,7 +103,9 @@ class TryIt:
         self._notice.say(" ".join(given.faults), "failed" if given.faults else "done")
         if said and ask is self._latest:
             self._answers.value = answers.html(given, invert, card["labels"], said)
-            self._command.text = answers.command(given, invert, address)
+            self._command.text = answers.command(
+                given, invert, target.address, is_private=not (target.embedded or self._settings.cloud.public)
+            )
 
     def _beside(self, model_id: str, pixels: Pixels, card: Card) -> npt.NDArray[np.float64]:
         """Return what a model answers that does not serve; its bundle is opened in this process."""
@@ -150,7 +151,10 @@ class TryIt:
             return
         files = [(str(name), bytes(part)) for name, part in zip(content["names"], buffers, strict=False)]
         size = sum(len(data) for _, data in files)
-        if len(files) > LIMITS["files"] or size > LIMITS["bytes"]:  # the browser refuses them; this is for whoever goes round it
+        # The browser refuses these; this is for whoever goes round it.
+        if len(files) > LIMITS["files"]:
+            self._notice.say(words.say("tryit.too_many", count=len(files), most=LIMITS["files"]), "failed")
+        elif size > LIMITS["bytes"]:
             self._notice.say(words.say("tryit.too_large", mb=f"{size / 1e6:.1f}", most_mb=LIMITS["bytes"] // 10**6), "failed")
         else:
             self._ask(lambda card: _decoded(files, _shape(card)))
