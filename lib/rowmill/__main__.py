@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -156,6 +157,8 @@ def _open(settings: Settings, name: str) -> int:
 
 
 def _search(settings: Settings, parameters: str) -> None:
+    # Pages and what serves go first; where nothing else runs, it loses nothing.
+    os.nice(10)
     handed = pipeline.search(settings, parameters)
     print(f"Model: {handed['model_id']}", flush=True)
 

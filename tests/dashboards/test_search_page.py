@@ -315,7 +315,7 @@ class TestForm:
     ("code", "kind", "sentence"),
     [
         ("import time; print('epoch 3', flush=True); time.sleep(60)", "running", "Getting ready: .* epoch 3"),
-        ("print('Model: kx3v9q2m-t001')", "done", "Ended: Model: kx3v9q2m-t001. A new model is not judged yet"),
+        ("print('Model: kx3v9q2m-t001')", "done", "kx3v9q2m-t001 is registered, and not judged yet"),
         ("print('rowmill: There is no data set; ingest one.')", "failed", "The last one stopped: There is no data set; ingest one."),
         ("print('epoch 3'); import os; os.kill(os.getpid(), 9)", "failed", "ended without a word, perhaps for lack of memory"),
     ],

@@ -75,7 +75,7 @@ def send(part: TryIt, kind: type, content: dict[str, Any], buffers: Sequence[byt
 
 def shown(part: TryIt) -> str:
     """Return the answers' markup."""
-    return next(w.value for w in widgets(part.root) if isinstance(w, ipywidgets.HTML) and w.value.startswith(("<section", "<p")))
+    return next(w.value for w in widgets(part.root) if isinstance(w, ipywidgets.HTML) and w.value.startswith(("<div", "<p")))
 
 
 def wait_for(part: TryIt, pattern: str, count: int = 1) -> list[str]:

@@ -13,7 +13,7 @@ import orjson
 from rowmill.data import images
 from rowmill.pages import parts, plots, words
 
-_MOST_BARS = 10
+_MOST_BARS, _FEW_BARS = 10, 3
 _LONGEST_COMMAND = 100_000  # characters; Linux takes 131,072 in one argument
 
 Pixels = npt.NDArray[np.uint8]
@@ -45,16 +45,14 @@ def html(given: Given, is_inverted: bool, labels: Sequence[str], said: Mapping[s
         labels: Of the probabilities.
         said: Model id to probabilities, (images, labels); the model that serves is the first.
     """
-    shown = []
+    shown, most = [], _MOST_BARS if len(given.names) == 1 else _FEW_BARS
     for place, name in enumerate(given.names):
         seen = _stretched(255 - given.images[place] if is_inverted else given.images[place])
         truth = given.truths[place] if given.truths else ""
-        columns = [
-            _column(model_id, not number, dict(zip(labels, rows[place], strict=True)), truth)
-            for number, (model_id, rows) in enumerate(said.items())
-        ]
+        shares = [(model_id, dict(zip(labels, rows[place], strict=True))) for model_id, rows in said.items()]
+        columns = [_column(model_id, share, truth, most, is_serving=not number) for number, (model_id, share) in enumerate(shares)]
         shown.append(f'<section class="rm-answer">{_picture(seen, name, truth)}{"".join(columns)}</section>')
-    return "".join(shown)
+    return f'<div class="rm-answers">{"".join(shown)}</div>'
 
 
 def command(given: Given, is_inverted: bool, address: str, *, is_private: bool = False) -> str:
@@ -95,14 +93,13 @@ def _stretched(pixels: Pixels) -> Pixels:
     return ((pixels - low) * (255.0 / (high - low))).round().astype(np.uint8)
 
 
-def _column(model_id: str, is_serving: bool, shares: Mapping[str, float], truth: str) -> str:
+def _column(model_id: str, shares: Mapping[str, float], truth: str, most: int, *, is_serving: bool) -> str:
     ranked = sorted(shares.items(), key=lambda entry: -entry[1])
     best, share = ranked[0]
     # In their own order where all have room, so that bars stay where they are from one drawing to the next.
-    bars = shares if len(shares) <= _MOST_BARS else dict(ranked[:_MOST_BARS])
-    marks = [parts.badge(words.say("tryit.serves"), "live")] if is_serving else []
-    if truth:
-        is_right = best == truth
-        marks.append(parts.badge(words.say("tryit.right" if is_right else "tryit.wrong"), "good" if is_right else "bad"))
-    head = f'<p class="rm-best"><b>{escape(best)}</b> <span>{100 * share:.1f} %</span> {" ".join(marks)}</p>'
-    return f'<div class="rm-column"><p class="rm-quiet"><span class="rm-id">{escape(model_id)}</span></p>{head}{plots.bars(bars)}</div>'
+    bars = shares if len(shares) <= most else dict(ranked[:most])
+    serves = parts.badge(words.say("tryit.serves"), "live") if is_serving else ""
+    is_right = best == truth
+    mark = parts.badge(words.say("tryit.right" if is_right else "tryit.wrong"), "good" if is_right else "bad") if truth else ""
+    head = f'<p class="rm-best"><b>{escape(best)}</b> <span>{100 * share:.1f} %</span> {mark}</p>'
+    return f'<div class="rm-column"><p class="rm-quiet"><span class="rm-id">{escape(model_id)}</span> {serves}</p>{head}{plots.bars(bars)}</div>'

@@ -1,7 +1,7 @@
 // A form of fields and of ranges. The kernel gives its content; what the viewer writes goes back as texts, and comes back only as faults.
 const make = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== undefined && value !== "" && value !== false) node.setAttribute(name, value === true ? "" : value);
+  for (const [name, value] of Object.entries(attributes)) if (value !== undefined && value !== false && (value !== "" || name === "value")) node.setAttribute(name, value === true ? "" : value);
   node.append(...children);
   return node;
 };
@@ -11,10 +11,16 @@ function render({ model, el }) {
   const words = model.get("words"), own = `rm-form-${++forms}`;
   const fields = make("div", { class: "rm-fields" }), ranges = make("div", { class: "rm-ranges" });
   let values = {}, rows = [], faults = new Map(), timer;
+  const send = () => {
+    if (timer) model.send({ values, rows });
+    clearTimeout(timer);
+    timer = 0;
+  };
   const tell = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => model.send({ values, rows }), 200);
+    timer = setTimeout(send, 200);
   };
+  el.addEventListener("focusout", send); // before the click on the button that takes what was written
 
   // One input: a select where there are options, else what its kind says. It keeps its text in `store[name]`.
   const input = (store, name, { id, label, kind = "text", options, hint = "", title = "" }, changed = tell) => {
@@ -36,7 +42,7 @@ function render({ model, el }) {
     faults.set(entry.name, fault);
     const help = entry.help ? [make("p", { class: "rm-quiet rm-help" }, entry.help)] : [];
     const node = input(values, entry.name, { ...entry, id });
-    return make("div", { class: `rm-input rm-is-${entry.kind ?? "text"}` }, make("label", { for: id }, entry.label), node, ...help, fault);
+    return make("div", { class: `rm-input rm-for-${entry.kind ?? "text"}` }, make("label", { for: id }, entry.label), node, ...help, fault);
   };
   const group = ({ title, fields: entries, folded }) => {
     const inside = make("div", { class: "rm-inputs" }, ...entries.map(field));

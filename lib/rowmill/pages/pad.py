@@ -31,7 +31,7 @@ class Pad(_Tool):
 
     Attributes:
         shape: Height and width of what the model takes; their ratio is the pad's.
-        brush: Share of its width.
+        brush: Share of its width; a thick one is shown thinner than the image's, for eyes.
         ground: 0 for light strokes on a dark pad, 255 for dark ones on a light pad.
     """
 

@@ -18,9 +18,8 @@ _FAILED, _REGISTERED = "rowmill: ", "Model: "  # how the command ends
 
 def page(settings: Settings) -> ipywidgets.Widget:
     """Return the Search page of a project; it reads when somebody looks at it."""
-    job, told = parts.Notice(), parts.Notice()
-    new = New(settings, told)
-    watch = Watch(settings, told, new.fill)
+    job, new = parts.Notice(), New(settings)
+    watch = Watch(settings, new.fill)
 
     def refresh() -> None:
         work = jobs.look(settings.state, JOB)
@@ -30,7 +29,9 @@ def page(settings: Settings) -> ipywidgets.Widget:
         job.say(*job_line(settings, work, watch.searches))
 
     style = parts.html(f"<style>{resources.files(__package__).joinpath('search.css').read_text('utf-8')}</style>", "rm-style")
-    return parts.page(words.say("search.title"), [], style, parts.Beat(refresh, job), job, told, watch.root, new.root)
+    return parts.page(
+        words.say("search.title"), [], style, parts.column(parts.Beat(refresh, job), job, name="rm-told"), watch.root, new.root
+    )
 
 
 def job_line(settings: Settings, work: jobs.Work | None, searches: Sequence[Study]) -> tuple[str, str]:
@@ -45,5 +46,5 @@ def job_line(settings: Settings, work: jobs.Work | None, searches: Sequence[Stud
     if last.startswith(_FAILED):
         return words.say("search.failed", words=last.removeprefix(_FAILED)), "failed"
     if last.startswith(_REGISTERED):
-        return words.say("search.over", words=last), "done"
+        return words.say("search.over", model=last.removeprefix(_REGISTERED)), "done"
     return words.say("search.cut", log=jobs.log_path(settings.state, JOB)), "failed"

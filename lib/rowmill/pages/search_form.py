@@ -73,7 +73,7 @@ def content(parameters: Mapping[str, Any], versions: Sequence[DatasetVersion]) -
     """
     network = parameters["network"]
     chosen = network if network in builtin.DEFAULTS else OWN
-    values = {name: str(value) for name, value in parameters.items() if name != "space"}
+    values = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in parameters.items() if name != "space"}
     values |= {"network": chosen, "file": "" if chosen == network else network}
     services = list(dict.fromkeys(version.service for version in reversed(versions)))
     values["service"] = parameters["service"] or next(iter(services), "")

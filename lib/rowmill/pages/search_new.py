@@ -19,20 +19,22 @@ class New:
         root: The widget.
     """
 
-    def __init__(self, settings: Settings, notice: parts.Notice) -> None:
-        self._settings, self._notice = settings, notice
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._notice = settings, parts.Notice()
         self._own = search_form.defaults(settings)
         self._versions: list[DatasetVersion] | None = None
         self._values: dict[str, str] = {}
         self._rows: list[dict[str, Any]] = []
         self._form = Form()
         self._form.on_msg(lambda _, content, __: self._written(content["values"], content["rows"]))
-        self._start = parts.button(words.say("search.start"), parts.guarded(notice, self._begin), kind="main")
-        self.root = parts.card(words.say("search.new"), self._form, parts.row(self._start, name="rm-actions"))
+        self._start = parts.button(words.say("search.start"), parts.guarded(self._notice, self._begin), kind="main")
+        self.root = parts.card(words.say("search.new"), self._form, parts.row(self._start, name="rm-actions"), self._notice)
 
     def refresh(self, is_busy: bool) -> None:
         """Read the data set versions, once, and allow what can be done."""
         self._start.disabled = is_busy
+        if self._notice.kind == "running":
+            self._notice.say("")  # it is under way, and shows itself
         if self._versions is None:
             # Once: a warehouse in BigQuery is paid for each question.
             self._versions = dataset.versions(connected(self._settings).warehouse)

@@ -93,8 +93,10 @@ def pictures(view: View, chosen: str) -> str:
     if not any(trial.curve for trial in view.trials):
         return ""
     objective = view.plan.goal.objective
+    best = leading(view.trials)
+    title = words.say("search.curves_of", trial=ModelId.parse(best.model_id).trial) if best else words.say("search.curves")
     drawn = {
-        words.say("search.curves"): search_plots.curves(view.trials, objective, chosen),
+        title: search_plots.curves(view.trials, objective, chosen),
         words.say("search.scores"): search_plots.scores(view.trials, objective),
     }
     return f'<div class="rm-plots">{"".join(f"<div><h3>{escape(title)}</h3>{chart}</div>" for title, chart in drawn.items())}</div>'

@@ -31,8 +31,10 @@ class Watch:
         searches: All that are known, the one that began last first.
     """
 
-    def __init__(self, settings: Settings, notice: parts.Notice, edit: Callable[[Mapping[str, Any]], None]) -> None:
-        self._settings, self._notice, self._edit = settings, notice, edit
+    def __init__(self, settings: Settings, edit: Callable[[Mapping[str, Any]], None]) -> None:
+        self._settings, self._edit = settings, edit
+        # Two places, so that each button's words are told beside it.
+        self._notice, self._trained = parts.Notice(), parts.Notice()
         self.view: View | None = None
         self.searches: Sequence[study.Study] = ()
         self._experiment, self._trial = "", ""
@@ -42,14 +44,18 @@ class Watch:
         self._which = parts.field(ipywidgets.Dropdown, words.say("search.which"), options=[])
         self._head, self._pictures, self._doctor, self._end, self._about = (parts.html() for _ in range(5))
         self._table = Table(words.say("search.table"), search_view.columns(), self._choose)
+        self._table.add_class("rm-trials")
         self._values = Form()
         self._given: dict[str, str] = {}
         self._buttons = {name: self._button(name) for name in ("stop", "resume", "again", "train")}
-        self._chosen = parts.column(self._about, self._values, parts.row(self._buttons["train"]), name="rm-chosen")
+        self._chosen = parts.column(self._about, self._values, parts.row(self._buttons["train"]), self._trained, name="rm-chosen")
         self.root = self._lay()
 
     def refresh(self, is_busy: bool) -> None:
         """Show the search as it is now on disk; one that began meanwhile, here or elsewhere, is turned to."""
+        for notice in (self._notice, self._trained):
+            if notice.kind == "running":
+                notice.say("")  # what was asked for is under way, and shows itself
         searches = self.searches = study.known(self._settings.state, _MOST_SEARCHES)
         running = [search.experiment for search in searches if search.is_running]
         fresh = [name for name in running if name not in self._seen]
@@ -71,12 +77,15 @@ class Watch:
         actions = parts.row(*(self._buttons[name] for name in ("stop", "resume", "again")), name="rm-actions")
         for widget in (self._which, self._chosen, self._table):
             parts.show(widget, False)
-        return parts.card("", self._which, self._head, actions, self._pictures, self._doctor, self._table, self._chosen, self._end)
+        return parts.card(
+            "", self._which, self._head, actions, self._notice, self._pictures, self._doctor, self._table, self._chosen, self._end
+        )
 
     def _button(self, name: str) -> ipywidgets.Button:
         work = {"stop": self._stop, "resume": self._resume, "again": self._again, "train": self._train}[name]
         kind = {"resume": "main", "stop": "danger"}.get(name, "")
-        return parts.button(words.say(f"search.{name}"), parts.guarded(self._notice, work), kind=kind)
+        notice = self._trained if name == "train" else self._notice
+        return parts.button(words.say(f"search.{name}"), parts.guarded(notice, work), kind=kind)
 
     def _turn_to(self, experiment: str) -> None:
         if experiment != self._experiment:
@@ -170,7 +179,7 @@ class Watch:
         trial = next((trial for trial in view.trials if trial.model_id == self._trial), None) if view else None
         if view and trial:
             search_jobs.train(self._settings, view.study, trial, self._given)
-            self._notice.say(words.say("search.started"), "running")
+            self._trained.say(words.say("search.started"), "running")
 
 
 def _about(view: View, trial: Trial) -> str:

@@ -23,6 +23,7 @@ from rowmill.serving import bundle, release
 from rowmill.settings import Settings
 
 _SAMPLE, _KNOWN = 4, 64
+_THICKEST = 0.1
 
 Card = Mapping[str, Any]
 Ask = Callable[[Card], Given]  # images of the size that the endpoint's card tells
@@ -125,7 +126,11 @@ class TryIt:
             style = drawing.measure(self._known(card).images)
         except RowmillError:
             style = Style()
-        self._pad.shape, self._pad.ground, self._pad.brush = [height, width], style.ground, style.brush * max(height, width) / width
+        self._pad.shape, self._pad.ground, self._pad.brush = (
+            [height, width],
+            style.ground,
+            min(_THICKEST, style.brush * max(height, width) / width),
+        )
         return style
 
     def _sample(self) -> Ask:
