@@ -10,10 +10,10 @@ override SOURCE := $(value SOURCE)
 override PARAMETERS := $(value PARAMETERS)
 export MODEL NAME SOURCE PARAMETERS
 
-.PHONY: help run test check format lab tensorboard pack stop clean lock bench
+.PHONY: help run test check format lab tensorboard pack stop clean lock bench screenshots smoke-google
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the rows, PARAMETERS='trials=2 goal=0.99' go to the notebooks
 	@$(PYTHON) -m rowmill run $${SOURCE:+--source "$$SOURCE"} $${PARAMETERS:+--parameters "$$PARAMETERS"}
@@ -54,11 +54,17 @@ lock: ## Compile all locks anew from pyproject.toml, by uv; ARGS=--upgrade takes
 	uv $(COMPILE) $(ARGS) -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock && \
 	uv $(COMPILE) $(ARGS) -c requirements.lock --group function -o cloud_function/requirements.txt
 
+screenshots: .venv/dev.stamp ## Draw the dashboard's pages anew into .rowmill/screenshots, and those of the README into docs
+	@$(PYTHON) -m pytest -q tests/dashboards -k "Changes or Looks or Search" && cp .rowmill/screenshots/models.png docs/dashboard.png
+
 bench: ## Run one benchmark, as in: make bench NAME=serving
 	@[ -n "$$NAME" ] || { echo "Name a benchmark, as in: make bench NAME=serving" >&2; exit 1; }
 	@[ -f "benchmarks/$$NAME.py" ] || { echo "There is no benchmarks/$$NAME.py: NAME is a file of benchmarks/, without .py." >&2; exit 1; }
 	@$(MAKE) --no-print-directory .venv/dev.stamp
 	@$(PYTHON) -m "benchmarks.$$NAME"
+
+smoke-google: .venv/dev.stamp ## Deploy, share, roll back and delete a function on the Google project of rowmill.toml; costs cents
+	@$(PYTHON) -m tests.google.smoke
 
 # bootstrap.sh writes the stamps last, so a set-up that broke half-way is taken up again. Where .venv/bin/python is gone,
 # its empty rule makes the stamps stale.

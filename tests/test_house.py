@@ -55,7 +55,7 @@ def test_only_settings_reads_the_environment() -> None:
         ("google", {"bigquery", "client", "patience", "query", "refusals"}),
         ("papermill", {"pipeline"}),
         ("matplotlib", {"charts", "search_charts", "verdict_charts"}),
-        ("ipywidgets", {"models", "parts", "search", "search_watch", "tryit"}),
+        ("ipywidgets", {"change", "model_card", "models", "parts", "search", "search_watch", "serving_card", "tryit"}),
         ("anywidget", {"pad", "parts", "search_form", "table"}),
         ("PIL", {"images"}),
     ],

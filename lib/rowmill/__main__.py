@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     chosen = _parser().parse_args(arguments)
     try:
-        return _run_command(project.load(), chosen)
+        return _obey(project.load(), chosen)
     except RowmillError as error:
         print(f"rowmill: {error}", file=sys.stderr)
         return 1
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run_command(settings: Settings, chosen: argparse.Namespace) -> int:
+def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
     if chosen.command in ("lab", "tensorboard"):
         return _open(settings, chosen.command)
     if chosen.command == "run":
@@ -50,7 +49,8 @@ def _run_command(settings: Settings, chosen: argparse.Namespace) -> int:
     elif chosen.command == "stop":
         _stop(settings)
     else:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        logging.basicConfig(format="%(message)s", stream=sys.stdout)
+        logging.getLogger("rowmill").setLevel(logging.INFO)  # the steps, and not each request
         _RELEASES[chosen.command](release.open_service(settings, chosen.service), chosen)
     return 0
 
@@ -141,8 +141,7 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     print(f"Function: {service.target.address if answers else 'none answers'}")
     print(f"Dashboard: {host.start(settings)}")
     if answers:
-        example = settings.state / "serving" / service.name / "current" / "example.json"
-        print(f"Try: curl -s -H 'Content-Type: application/json' -d @{shlex.quote(str(example))} {service.target.address}")
+        print(f"Try: {release.curl(service)}")
     print("Stop: make stop", flush=True)
     if silence:
         raise silence

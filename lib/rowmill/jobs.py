@@ -218,7 +218,9 @@ def stop(state: Path, name: str) -> bool:
             _end(family, psutil.Process.terminate, seconds=3)
             _end(family, psutil.Process.kill, seconds=3)
         _entry_path(state, name).unlink(missing_ok=True)
-    _children[:] = [child for child in _children if child.poll() is None]
+    for child in [child for child in _children if child.poll() is not None]:
+        with contextlib.suppress(ValueError):  # another thread was quicker
+            _children.remove(child)
     return process is not None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from google.auth import jwt
+from werkzeug import Response
 
 from tests.google.wire import Answer, ApiError, Call, Json, Routes
 
@@ -25,6 +26,7 @@ class Accounts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._keys: dict[str, bytes] = {}
+        self._people: dict[str, str] = {}
         self._access: dict[str, str] = {}
         self._identities: dict[str, Json] = {}
         self._policies: dict[str, Json] = {}
@@ -42,6 +44,12 @@ class Accounts:
     def register(self, email: str, public_key: bytes) -> None:
         """Let an account log in by the key (PEM) that belongs to it."""
         self._keys[email] = public_key
+
+    def person(self, email: str) -> str:
+        """Return a refresh token with which somebody who is no service account is logged in."""
+        token = f"1//{secrets.token_hex(8)}"
+        self._people[token] = email
+        return token
 
     def grant(self, resource: str, role: str, *members: str) -> None:
         """Add members, such as `allUsers`, to a role."""
@@ -73,19 +81,24 @@ class Accounts:
         return self._identities.get(authorization.removeprefix("Bearer "))
 
     def _token(self, call: Call) -> Answer:
-        """Exchange an assertion that the account signed for a token, as Google's OAuth 2.0 for service accounts does."""
-        assertion = parse_qs(call.body.decode()).get("assertion", [""])[0]
+        """Exchange a refresh token, or an assertion that a service account signed, as Google's OAuth 2.0 does."""
+        asked = {name: values[0] for name, values in parse_qs(call.body.decode()).items()}
+        if asked.get("refresh_token") in self._people:
+            email = self._people[asked["refresh_token"]]
+            return {**self._access_token(email), "id_token": self._identity_token(email, GCLOUD)}
         try:
-            unverified: dict[str, Any] = jwt.decode(assertion, verify=False)
-            jwt.decode(assertion, certs=self._keys[unverified["iss"]], audience=unverified["aud"])
+            unverified: dict[str, Any] = jwt.decode(asked["assertion"], verify=False)
+            jwt.decode(asked["assertion"], certs=self._keys[unverified["iss"]], audience=unverified["aud"])
         except (ValueError, KeyError) as error:
-            raise ApiError(400, f"invalid_grant: {error}") from error
-        email = unverified["iss"]
-        if "target_audience" not in unverified:
-            token = f"ya29.{secrets.token_urlsafe(24)}"
-            self._access[token] = email
-            return {"access_token": token, "expires_in": SECONDS - 1, "token_type": "Bearer"}
-        return {"id_token": self._identity_token(email, unverified["target_audience"])}
+            return Response(json.dumps({"error": "invalid_grant", "error_description": f"Bad Request: {error}"}), 400)
+        if "target_audience" in unverified:
+            return {"id_token": self._identity_token(unverified["iss"], unverified["target_audience"])}
+        return self._access_token(unverified["iss"])
+
+    def _access_token(self, email: str) -> Json:
+        token = f"ya29.{secrets.token_urlsafe(24)}"
+        self._access[token] = email
+        return {"access_token": token, "expires_in": SECONDS - 1, "token_type": "Bearer"}
 
     def _identity_token(self, email: str, audience: str) -> str:
         claims = {"iss": "https://accounts.google.com", "aud": audience, "email": email, "email_verified": True, "sub": "1"}
@@ -121,7 +134,8 @@ def _test_permissions(call: Call) -> Answer:
 
 
 def _etag() -> str:
-    return base64.b64encode(secrets.token_bytes(8)).decode()
+    # Hexadecimal digits, so that both alphabets of Base64 write them alike: gcloud does not give back the one it got.
+    return base64.b64encode(secrets.token_hex(6).encode()).decode()
 
 
 def _encoded(content: Json) -> str:

@@ -44,7 +44,8 @@ class Gate:
         claims = self.accounts.identity(authorization)
         if claims is None or claims["aud"] not in (address, f"{address}/", GCLOUD):
             return 401
-        return 0 if allowed & {f"serviceAccount:{claims['email']}", "allAuthenticatedUsers"} else 403
+        email = claims["email"]
+        return 0 if allowed & {f"serviceAccount:{email}", f"user:{email}", "allAuthenticatedUsers"} else 403
 
 
 def _revision(service: Service, tag: str) -> Revision | None:

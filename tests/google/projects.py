@@ -15,6 +15,7 @@ COLLECTIONS = {
     "cloudscheduler/v1/projects/<project>/locations/<region>/jobs": "jobs",
     "billingbudgets/v1/billingAccounts/<account>/budgets": "budgets",
 }
+PAYER = "billingAccounts/012345-6789AB-CDEF01"
 REPOSITORY = "google.devtools.artifactregistry.v1.Repository"
 
 
@@ -30,6 +31,13 @@ class Projects:
         """Return the calls that are answered."""
         routes: Routes = {
             "GET cloudresourcemanager/v1/projects/<project>": _project,
+            "POST cloudresourcemanager/v1/projects": _make_project,
+            "DELETE cloudresourcemanager/v1/projects/<project>": _accept,
+            "GET cloudresourcemanager/v1/operations/<operation>": _make_project,
+            "GET cloudbilling/v1/billingAccounts": _billing_accounts,
+            "GET cloudbilling/v1/projects/<project>/billingInfo": _billing,
+            "PUT cloudbilling/v1/projects/<project>/billingInfo": _billing,
+            "GET serviceusage/v1/projects/<project>/services": self._enabled,
             "GET serviceusage/v1/projects/<project>/services/<service>": self._usage,
             "POST serviceusage/v1/projects/<project>/services/<service>:enable": self._enable,
             "POST serviceusage/v1/projects/<project>/services:batchEnable": self._enable,
@@ -61,6 +69,11 @@ class Projects:
             self._disabled.discard(service)
         return done("operations/acf.enabled", "google.api.serviceusage.v1.EnableServiceResponse")
 
+    def _enabled(self, call: Call) -> Answer:
+        names = [f"{api}.googleapis.com" for api in ("artifactregistry", "cloudbuild", "run")]
+        shown = [{"name": f"projects/{NUMBER}/services/{name}", "state": "ENABLED", "config": {"name": name}} for name in names]
+        return {"services": [service for service, name in zip(shown, names, strict=True) if name not in self._disabled]}
+
     def _list(self, call: Call) -> Answer:
         prefix = _path(call) + "/"
         return {prefix.rsplit("/", 2)[1]: [thing for name, thing in self._things.items() if name.startswith(prefix)]}
@@ -77,10 +90,10 @@ class Projects:
 
     def _made(self, call: Call) -> Answer:
         """Return the operation that made a repository, whose name is its own."""
-        return done(_path(call), REPOSITORY, self._things[_path(call).replace("/operations/", "/repositories/")])
+        return done(_path(call), REPOSITORY, self._things.get(_path(call).replace("/operations/", "/repositories/")))
 
     def _get(self, call: Call) -> Answer:
-        thing = self._things.get(_path(call))
+        thing = self._things.get(self._full(call))
         if thing is None and "/serviceAccounts/" in _path(call) and call.names["thing"].startswith(NUMBER):
             return {"name": _path(call), "email": call.names["thing"], "projectId": call.names["project"], "uniqueId": "1"}
         if thing is None:
@@ -88,9 +101,16 @@ class Projects:
         return thing
 
     def _delete(self, call: Call) -> Answer:
-        if self._things.pop(_path(call), None) is None:
+        if self._things.pop(self._full(call), None) is None:
             raise ApiError(404, f"Requested entity '{_path(call)}' was not found.")
+        if call.api == "artifactregistry":
+            return done(f"{_path(call).rsplit('/', 2)[0]}/operations/deleted", "google.protobuf.Empty")
         return {}
+
+    def _full(self, call: Call) -> str:
+        """Return the name of a thing, whose project may be `-`: a service account's name is enough."""
+        path = _path(call)
+        return next((name for name in self._things if path.startswith("projects/-/") and name.endswith(path[10:])), path)
 
 
 def _path(call: Call) -> str:
@@ -116,6 +136,27 @@ def _described(call: Call) -> tuple[str, Json]:
 def _project(call: Call) -> Answer:
     name = call.names["project"]
     return {"projectNumber": NUMBER, "projectId": name, "lifecycleState": "ACTIVE", "name": name, "createTime": now()}
+
+
+def _make_project(call: Call) -> Answer:
+    """Return the operation that made a project, under the project's name."""
+    name = call.names.get("operation") or call.content["projectId"]
+    return done(f"operations/{name}", "google.cloudresourcemanager.v1.Project", {"projectId": name, "projectNumber": NUMBER})
+
+
+def _billing_accounts(call: Call) -> Answer:
+    del call
+    return {"billingAccounts": [{"name": PAYER, "open": True, "displayName": "Ours"}]}
+
+
+def _billing(call: Call) -> Answer:
+    name = call.names["project"]
+    return {"name": f"projects/{name}/billingInfo", "projectId": name, "billingEnabled": True, "billingAccountName": PAYER, **call.content}
+
+
+def _accept(call: Call) -> Answer:
+    del call
+    return {}
 
 
 def _nothing(call: Call) -> Answer:

@@ -3,7 +3,7 @@
 import json
 import re
 import socket
-import struct
+import ssl
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -45,7 +45,7 @@ class Proxy:
         faults: What goes wrong on purpose.
     """
 
-    def __init__(self, routes: Routes, caller: Callable[[str], str]) -> None:
+    def __init__(self, routes: Routes, caller: Callable[[str], str], secure: ssl.SSLContext) -> None:
         self.requests: list[Seen] = []
         self.unknown: list[str] = []
         self.broken: list[str] = []
@@ -55,7 +55,8 @@ class Proxy:
         for line, handler in routes.items():
             method, path = line.split(" ")
             self._map.add(Rule(f"/{path}", endpoint=handler, methods=[method]))
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
+        handler = type("_SecureHandler", (_Handler,), {"secure": secure})
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=handler)
         self.port = int(self._server.server_port)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -67,13 +68,13 @@ class Proxy:
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
-        seen = Seen(request.method, request.url.removeprefix("http://"))
+        seen = Seen(request.method, request.url.split("://", 1)[1])
         self.requests.append(seen)
         try:
             response = self._routed(request, seen)
         except Refused:
             connection: socket.socket = environ["werkzeug.socket"]
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError from None
         except ApiError as error:
             response = _json(error.content, error.code)
@@ -112,6 +113,25 @@ class _Name(BaseConverter):
     regex = "[^/:]+"
 
 
-class _Quiet(WSGIRequestHandler):
+class _Handler(WSGIRequestHandler):
+    """Takes requests as a proxy does; at the end of the tunnel that https asks for it answers itself."""
+
+    secure: ssl.SSLContext
+    disable_nagle_algorithm = True
+
+    def do_CONNECT(self) -> None:  # pylint: disable=invalid-name  # http.server's way
+        """Begin TLS; what comes then is read from inside it."""
+        self.send_response_only(200)
+        self.end_headers()
+        self.connection = self.secure.wrap_socket(self.connection, server_side=True)
+        self.rfile.close()
+        self.rfile = self.connection.makefile("rb")
+        self.wfile = self.connection.makefile("wb", 0)
+
+    def finish(self) -> None:
+        """End TLS, too."""
+        super().finish()
+        self.connection.close()
+
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Say nothing."""

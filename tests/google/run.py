@@ -60,6 +60,7 @@ class Run:
             f"GET {KNATIVE}/revisions/<revision>": self._get_revision,
             f"DELETE {KNATIVE}/revisions/<revision>": self._delete_revision,
             f"GET {PLACE}": _regions,
+            f"GET {PLACE}/-/services": self._list,
             f"POST {PLACE}/<region>/operations/<operation>:wait": self._wait,
             "POST run/v2/projects/<project>/locations/<region>/operations/<operation>:wait": self._wait,
         }

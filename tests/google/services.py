@@ -18,7 +18,7 @@ API = "serving.knative.dev/v1"
 ALL_TO_LATEST: list[Json] = [{"latestRevision": True, "percent": 100}]
 OPERATION = "run.googleapis.com/operation-id"
 INGRESS = "run.googleapis.com/ingress"
-MODIFIER = "serving.knative.dev/lastModifier"
+CREATOR, MODIFIER = "serving.knative.dev/creator", "serving.knative.dev/lastModifier"
 _SPEC = {"containerConcurrency": 80, "timeoutSeconds": 300, "serviceAccountName": f"{NUMBER}-compute@developer.gserviceaccount.com"}
 _CONTAINER: Json = {"resources": {"limits": {"cpu": "1000m", "memory": "512Mi"}}, "ports": [{"name": "http1", "containerPort": 8080}]}
 _TAG = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
@@ -31,6 +31,7 @@ class Revision:
     name: str
     number: int
     template: Json
+    creator: str = ""
     created: str = field(default_factory=now)
     ready: bool | None = None
     message: str = ""
@@ -66,6 +67,11 @@ class Service:
         """Its name in policies."""
         return f"projects/{self.project}/locations/{self.region}/services/{self.name}"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The revisions that have an address of their own, by tag."""
+        return {target["tag"]: target["revisionName"] for target in self.traffic if target.get("tag")}
+
 
 def accept(service: Service, body: Json, account: str) -> Revision | None:
     """Take over what was posted, and return the revision that it makes, None where the template is as before.
@@ -82,12 +88,12 @@ def accept(service: Service, body: Json, account: str) -> Revision | None:
     _check_traffic(service, body["spec"]["traffic"], revision)
     service.generation += 1
     service.version += 1
-    service.body = {"metadata": body["metadata"], "spec": body["spec"]}
-    annotations = service.body["metadata"].setdefault("annotations", {})
-    annotations.update({OPERATION: str(uuid.uuid4()), MODIFIER: account})
-    annotations.setdefault("serving.knative.dev/creator", account)
+    given = body["metadata"]
+    annotations = {CREATOR: account, **given.get("annotations", {})}
+    annotations |= {OPERATION: str(uuid.uuid4()), MODIFIER: account}
+    service.body = {"metadata": {"name": service.name, "labels": given.get("labels", {}), "annotations": annotations}, "spec": body["spec"]}
     if revision:
-        revision.number = service.generation
+        revision.number, revision.creator = service.generation, account
         service.revisions[revision.name] = revision
         service.latest_created = revision.name
     return revision
@@ -229,7 +235,7 @@ def shown_revision(service: Service, revision: Revision) -> Json:
         "generation": 1,
         "creationTimestamp": revision.created,
         "labels": {**given.get("labels", {}), **labels},
-        "annotations": {**given.get("annotations", {}), MODIFIER: service.body["metadata"]["annotations"][MODIFIER]},
+        "annotations": {**given.get("annotations", {}), CREATOR: revision.creator},
     }
     active = revision.name in [target["revisionName"] for target in service.traffic]
     conditions = [_condition(kind, revision.ready, revision.message) for kind in ("Ready", "ContainerHealthy", "ResourcesAvailable")]

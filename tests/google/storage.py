@@ -28,7 +28,12 @@ class Storage:
             "GET storage/storage/v1/b": self._list_buckets,
             "POST storage/storage/v1/b": self._create_bucket,
             "GET storage/storage/v1/b/<bucket>": self._bucket,
+            "DELETE storage/storage/v1/b/<bucket>": self._delete_bucket,
+            "GET storage/storage/v1/b/<bucket>/storageLayout": self._bucket,
+            "GET storage/storage/v1/b/<bucket>/managedFolders": self._bucket,
+            "GET storage/storage/v1/b/<bucket>/o": self._list,
             "GET storage/storage/v1/b/<bucket>/o/<path:name>": self._read,
+            "DELETE storage/storage/v1/b/<bucket>/o/<path:name>": self._delete,
             "POST storage/upload/storage/v1/b/<bucket>/o": self._upload,
             "POST storage/resumable/upload/storage/v1/b/<bucket>/o": self._upload,
             "PUT storage/upload/storage/v1/b/<bucket>/o": self._go_on,
@@ -64,6 +69,23 @@ class Storage:
             raise ApiError(404, "The specified bucket does not exist.")
         return self._buckets[call.names["bucket"]]
 
+    def _delete_bucket(self, call: Call) -> Answer:
+        self._bucket(call)
+        if any(bucket == call.names["bucket"] for bucket, _ in self._objects):
+            raise ApiError(409, "The bucket you tried to delete is not empty.", "conflict")
+        del self._buckets[call.names["bucket"]]
+        return Response(status=204)
+
+    def _list(self, call: Call) -> Answer:
+        self._bucket(call)
+        found = [pair for pair in self._objects if pair[0] == call.names["bucket"] and pair[1].startswith(call.query("prefix"))]
+        return {"kind": "storage#objects", "items": [self._described(*pair) for pair in found]}
+
+    def _delete(self, call: Call) -> Answer:
+        self.content(call.names["bucket"], call.names["name"])
+        del self._objects[call.names["bucket"], call.names["name"]]
+        return Response(status=204)
+
     def _read(self, call: Call) -> Answer:
         bucket, name = call.names["bucket"], call.names["name"]
         content = self.content(bucket, name)
@@ -80,7 +102,7 @@ class Storage:
         if kind == "resumable":
             upload = secrets.token_hex(8)
             self._uploads[upload] = (bucket, call.content.get("name") or call.query("name"), bytearray())
-            place = f"http://{call.request.host}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={upload}"
+            place = f"https://{call.request.host}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={upload}"
             return Response(status=200, headers={"Location": place})
         if kind == "media":
             return self.put(bucket, call.query("name"), call.body)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from werkzeug import Response
 
+from tests.google import tls
 from tests.google.account import Login, clean_environment, log_in, new_key, variables
 from tests.google.accounts import Accounts
 from tests.google.builds import Builds
 from tests.google.faults import Fault, failing, refusing
 from tests.google.fronts import Asked, Chosen, Fronts
+from tests.google.functions import Functions
 from tests.google.gate import Gate
 from tests.google.instances import Instances
 from tests.google.projects import Projects
@@ -49,9 +51,13 @@ class Google:
         self.run = Run(self.builds, self.instances, self.accounts, self.address)
         self._gate = Gate(self.run, self.accounts, self.instances)
         self._fronts = Fronts(self._choose)
-        parts = (self.accounts, self.storage, self.projects, self.builds, self.run)
-        self.proxy = Proxy({line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller)
-        self.variables = variables(login.config, self.proxy.port, self.project)
+        functions = Functions(self.run, self.builds, self.accounts)
+        certificate = tls.certificate(folder)
+        parts = (self.accounts, self.storage, self.projects, self.builds, self.run, functions)
+        self.proxy = Proxy(
+            {line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller, tls.context(certificate)
+        )
+        self.variables = variables(login.config, self.proxy.port, self.project, certificate)
         self.accounts.register(login.email, login.public)
         self.accounts.grant(f"projects/{self.project}", "roles/owner", f"serviceAccount:{login.email}")
 
@@ -71,6 +77,12 @@ class Google:
         return subprocess.run(
             command, env=self.environment | given, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
         )
+
+    def log_in_as(self, email: str) -> None:
+        """Let gcloud be logged in as a person, who owns the project, too."""
+        self.accounts.grant(f"projects/{self.project}", "roles/owner", f"user:{email}")
+        done = self.gcloud("auth", "activate-refresh-token", email, self.accounts.person(email))
+        assert done.returncode == 0, done.stderr
 
     def address(self, service: Service, tag: str = "") -> str:
         """Return where a service, or one of its tags, answers."""
@@ -132,18 +144,20 @@ class Google:
         found = self.run.find(self.project, name)
         body: Json = copy.deepcopy(found.body) if found else {"metadata": {"name": name}, "spec": {}}
         body["spec"]["template"] = {"metadata": {"name": f"{name}-{suffix}"}, "spec": {"containers": [{"image": f"{uri}@{digest}"}]}}
-        if traffic:
-            tagged = [{**target, "percent": 0} for target in body["spec"].get("traffic", []) if target.get("tag")]
-            body["spec"]["traffic"] = [{"latestRevision": True, "percent": 100}, *tagged]
+        before = body["spec"].get("traffic", [])
+        if traffic or not found:
+            body["spec"]["traffic"] = [{"latestRevision": True, "percent": 100}, *_tagged(before)]
+        else:
+            pinned = {"latestRevision": False, "revisionName": found.latest_ready}
+            body["spec"]["traffic"] = [{**target, **pinned} if target.get("latestRevision") else target for target in before]
         self._apply(body, account)
         return f"{name}-{suffix}"
 
     def shift(self, name: str, percentages: dict[str, int], account: str = SOMEBODY) -> None:
         """Give traffic to revisions as somebody else would; tags stay."""
         body = copy.deepcopy(self.service(name).body)
-        tagged = [{**target, "percent": 0} for target in body["spec"]["traffic"] if target.get("tag")]
         shares = [{"revisionName": revision, "percent": percent} for revision, percent in percentages.items()]
-        body["spec"]["traffic"] = [*shares, *tagged]
+        body["spec"]["traffic"] = [*shares, *_tagged(body["spec"]["traffic"])]
         self._apply(body, account)
 
     def close(self) -> None:
@@ -177,6 +191,11 @@ def logged_in(folder: Path) -> Login:
     with running(folder, login) as google:
         log_in(login, key, google.environment)
     return login
+
+
+def _tagged(traffic: list[Json]) -> list[Json]:
+    """Return the tags of a traffic, without a share of it."""
+    return [{**target, "percent": 0} for target in traffic if target.get("tag")]
 
 
 def _zipped(source: Path) -> bytes:

@@ -1,6 +1,7 @@
 """Google on this machine, through the real gcloud: deployments, traffic, failures, who may ask, and what else can happen."""
 
 import json
+import random
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -78,9 +79,166 @@ def test_dark_then_split_then_all_by_the_real_gcloud(google: Google, source: Wri
     tag = next(target for target in shown["status"]["traffic"] if target.get("tag") == "second")
     assert httpx.get(f"{tag['url']}/a?b=c").text == "digits-second?/a?b=c"
     assert httpx.get(shown["status"]["url"]).text == "digits-first!/?"
-    assert update(google, "--to-revisions=digits-first=70,digits-second=30").returncode == 0
+    assert update(google, "--to-revisions=digits-first=60,digits-second=40").returncode == 0
     with httpx.Client(base_url=shown["status"]["url"]) as client:
-        answers = Counter(client.get("/").text[:-2] for _ in range(200))
-    assert set(answers) == {"digits-first!", "digits-second?"} and 25 < answers["digits-second?"] < 100
+        answers = Counter(client.get("/").text[:-2] for _ in range(100))
+    assert set(answers) == {"digits-first!", "digits-second?"} and 15 < answers["digits-second?"] < 65
     assert update(google, "--to-revisions=digits-second=100", "--remove-tags=second").returncode == 0
     assert google.traffic("digits") == {"digits-second": 100} and httpx.get(tag["url"]).status_code == 404
+
+
+def test_a_revision_that_does_not_start_gets_no_traffic_and_says_why(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "good")
+    failed = deploy(google, source('raise SystemExit("model.json is not whole")'), "bad", "--no-traffic", "--tag=bad")
+    assert failed.returncode == 1 and "Revision 'digits-bad' is not ready" in failed.stderr and "model.json is not whole" in failed.stderr
+    assert google.traffic("digits") == {"digits-good": 100}
+    assert describe(google)["status"]["latestReadyRevisionName"] == "digits-good"
+    # Traffic moves, yet the latest revision is still not ready: gcloud calls that a failure.
+    google.deploy("digits", source(), "third", traffic=False)
+    google.deploy("digits", source("raise SystemExit"), "worse", traffic=False)
+    moved = update(google, "--to-revisions=digits-third=100")
+    assert moved.returncode == 1 and google.traffic("digits") == {"digits-third": 100}
+    public(google)
+    assert httpx.get(google.address(google.service("digits"))).text == "digits-third/?"
+
+
+def test_a_revision_that_never_listens_or_never_is_ready(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "good")
+    google.instances.startup_seconds = 0.5
+    google.deploy("digits", source("import time; time.sleep(60)"), "slow")
+    assert google.traffic("digits") == {"digits-good": 100} and "not ready" in google.service("digits").revisions["digits-slow"].message
+    google.run.never_ready = True
+    with pytest.raises(subprocess.TimeoutExpired):
+        google.gcloud("run", "services", "update", "digits", f"--region={REGION}", "--memory=1Gi", timeout=4)
+    assert google.traffic("digits") == {"digits-good": 100}
+
+
+def test_who_is_slower_is_told_of_the_conflict(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    google.deploy("digits", source(), "two", traffic=False)
+    google.meanwhile("PUT .*/services/digits$", lambda: google.deploy("digits", source(), "theirs"))
+    lost = update(google, "--to-revisions=digits-two=100")
+    assert lost.returncode == 1 and "ABORTED" in lost.stderr and "Conflict for resource 'digits'" in lost.stderr
+    assert google.traffic("digits") == {"digits-theirs": 100}
+    assert describe(google)["metadata"]["annotations"]["serving.knative.dev/lastModifier"] == "somebody@example.org"
+    taken = deploy(google, source("# other"), "one")
+    assert taken.returncode == 1 and "already exists" in taken.stderr
+
+
+def test_exit_codes_may_lie_about_traffic(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    google.deploy("digits", source(), "two", traffic=False)
+    google.fail("PUT .*/services/digits$", 500, late=True, times=9)
+    assert update(google, "--to-revisions=digits-two=100").returncode == 1
+    assert google.traffic("digits") == {"digits-two": 100}
+    google.mend()
+    google.ignore()
+    assert update(google, "--to-revisions=digits-one=100").returncode == 0
+    assert google.traffic("digits") == {"digits-two": 100}
+
+
+def test_any_call_can_be_refused(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    google.deploy("digits", source(), "two", traffic=False)
+    for code, sentence in ((403, "PERMISSION_DENIED"), (404, "not"), (409, "ABORTED"), (429, "RESOURCE_EXHAUSTED"), (500, "INTERNAL")):
+        fault = google.fail("PUT run.googleapis.com/.*/services/digits$", code, times=9)
+        refused = update(google, "--to-revisions=digits-two=100")
+        assert fault.met and refused.returncode == 1 and sentence in refused.stderr, refused.stderr
+        google.mend()
+    assert google.traffic("digits") == {"digits-one": 100}
+
+
+def test_connections_that_break_or_hang(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    google.refuse("GET run.googleapis.com", times=1)
+    assert describe(google)["metadata"]["name"] == "digits"
+    google.hang("GET run.googleapis.com")
+    with pytest.raises(subprocess.TimeoutExpired):
+        google.gcloud("run", "services", "describe", "digits", f"--region={REGION}", timeout=4)
+    google.mend()
+    assert [str(seen).rsplit(" ", 1)[1] for seen in google.requests if "GET" in str(seen)] == ["0", "200", "0"]
+
+
+def test_a_build_that_fails_changes_nothing(google: Google, source: Write, tmp_path: Path) -> None:
+    google.deploy("digits", source(), "one")
+    google.builds.failure = "no matching distribution"
+    failed = deploy(google, source(), "two", "--no-traffic")
+    assert failed.returncode == 1 and "Build failed" in failed.stderr and list(google.service("digits").revisions) == ["digits-one"]
+    google.mend()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "other.py").touch()
+    assert "Build failed" in deploy(google, tmp_path / "empty", "two").stderr
+
+
+def test_who_may_ask(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    service = google.service("digits")
+    address = google.address(service)
+
+    def asked(token: str, path: str = "/") -> int:
+        return httpx.get(address + path, headers={"Authorization": f"Bearer {token}"} if token else {}).status_code
+
+    mine = google.gcloud("auth", "print-identity-token").stdout.strip()
+    meant = google.gcloud("auth", "print-identity-token", f"--audiences={address}").stdout.strip()
+    other = google.gcloud("auth", "print-identity-token", "--audiences=https://example.org").stdout.strip()
+    assert [asked(token) for token in (mine, meant, other, "made.up", "")] == [200, 200, 401, 401, 403]
+    assert "<title>403 Forbidden</title>" in httpx.get(address).text
+    assert asked(mine, "/healthz") == 404
+    google.log_in_as("me@example.org")
+    person = google.gcloud("auth", "print-identity-token").stdout.strip()
+    refused = google.gcloud("auth", "print-identity-token", f"--audiences={address}")
+    assert asked(person) == 200 and "Invalid account type for `--audiences`" in refused.stderr
+    policy = ["run", "services", "add-iam-policy-binding", "digits", f"--region={REGION}", "--role=roles/run.invoker"]
+    assert google.gcloud(*policy, "--member=allUsers").returncode == 0
+    assert asked("") == 200
+    assert google.gcloud("run", "services", "update", "digits", f"--region={REGION}", "--ingress=internal").returncode == 0
+    assert asked(mine) == 404
+
+
+def test_nothing_is_left_of_what_is_deleted(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    google.deploy("digits", source(), "two")
+    public(google)
+    address = google.address(google.service("digits"))
+    latest = google.gcloud("run", "revisions", "delete", "digits-two", f"--region={REGION}", "--quiet")
+    assert latest.returncode == 1 and "cannot be deleted" in latest.stderr
+    assert google.gcloud("run", "revisions", "delete", "digits-one", f"--region={REGION}", "--quiet").returncode == 0
+    assert google.instances.running() == ["digits-two"] and httpx.get(address).status_code == 200
+    listed = google.gcloud("run", "revisions", "list", "--service=digits", f"--region={REGION}", "--format=value(metadata.name)")
+    assert listed.stdout.split() == ["digits-two"]
+    assert google.gcloud("run", "services", "delete", "digits", f"--region={REGION}", "--quiet").returncode == 0
+    assert not google.instances.running() and httpx.get(address).status_code == 404
+    google.deploy("digits", source(), "again")
+    assert google.address(google.service("digits")) == address and httpx.get(address).status_code == 403
+
+
+def test_an_instance_is_started_again_when_it_is_gone(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    public(google)
+    google.instances.stop(google.service("digits"))
+    assert google.instances.running() == []
+    assert httpx.get(google.address(google.service("digits"))).text == "digits-one/?" and google.instances.running() == ["digits-one"]
+
+
+def test_functions_of_gcloud_functions_look_like_it(google: Google, source: Write) -> None:
+    folder = source()
+    (folder / "requirements.txt").write_text("functions-framework\n")
+    flags = ["--gen2", f"--source={folder}", "--entry-point=predict", "--runtime=python313", f"--region={REGION}", "--trigger-http"]
+    made = google.gcloud("functions", "deploy", "digits", *flags, "--no-allow-unauthenticated", "--quiet")
+    assert made.returncode == 0, made.stderr
+    assert describe(google)["metadata"]["labels"]["goog-managed-by"] == "cloudfunctions"
+    described = google.gcloud("functions", "describe", "digits", f"--region={REGION}", "--format=value(state)")
+    assert described.stdout.strip() == "ACTIVE" and list(google.traffic("digits").values()) == [100]
+    assert deploy(google, folder, "ours", "--no-traffic").returncode == 0
+    detached = google.gcloud("beta", "functions", "detach", "digits", f"--region={REGION}", "--quiet")
+    assert detached.returncode == 0, detached.stderr
+    assert "goog-managed-by" not in describe(google)["metadata"]["labels"]
+
+
+def test_large_sources_come_in_parts(google: Google, source: Write) -> None:
+    folder = source()
+    (folder / "weights.bin").write_bytes(bytes(range(256)) * 40_000)
+    (folder / "noise.bin").write_bytes(random.Random(1).randbytes(9_000_000))
+    assert deploy(google, folder, "large").returncode == 0
+    image = google.run.image(google.service("digits").revisions["digits-large"])
+    assert all((image.folder / name).read_bytes() == (folder / name).read_bytes() for name in ("weights.bin", "noise.bin"))

@@ -70,7 +70,7 @@ def readme_lines(start: str) -> list[str]:
 
 def test_the_readmes_curl_lines_work(first: dict[str, str], clone: Clone) -> None:
     Image.new("L", (8, 8)).save(clone[0] / "digit.png")
-    lines = readme_lines("curl ")
+    lines = [line for line in readme_lines("curl ") if "127.0.0.1" in line]
     for line in lines:
         command = line.replace(":8501", f":{clone[1]['ROWMILL_TARGET_PORT']}")
         answer = json.loads(subprocess.run(command, shell=True, cwd=clone[0], capture_output=True, check=True).stdout)

@@ -267,8 +267,8 @@ def test_services_have_addresses_of_their_own(service: Service, good: str) -> No
 def test_a_probe_sees_that_another_model_answers(service: Service, good: str, weak: str) -> None:
     release.deploy(service, good, "by hand", force=True)
     bundle = bundles.build(service.settings, service.registry, service.registry.model(weak))
-    with pytest.raises(IntegrityError, match=f"Model {weak} must answer at .*; found {good}"):
-        switch.probe(service.target.open(), bundle, 1000.0)
+    with service.target.open() as endpoint, pytest.raises(IntegrityError, match=f"Model {weak} must answer at .*; found {good}"):
+        switch.probe(endpoint, bundle, 1000.0)
 
 
 def verdict(candidate: str, incumbent: str, outcome: str) -> Verdict:

@@ -6,7 +6,6 @@ function render({ model, el }) {
   const show = () => {
     line.className = `rm-notice rm-${model.get("kind")}`;
     line.textContent = model.get("text");
-    line.hidden = !model.get("text");
   };
   model.on("change", show);
   show();

@@ -127,6 +127,6 @@ def _matrix_cell(count: int, total: int, is_right: bool) -> str:
     if not count:
         return "<td></td>"
     # Never stronger than words can be read on.
-    strength = 12 + 38 * math.sqrt(count / total)
+    strength = 10 + 24 * math.sqrt(count / total)
     ground = f"color-mix(in srgb, var({'--good' if is_right else '--bad'}) {strength:.0f}%, var(--card))"
     return f'<td style="background: {ground}">{count:,}</td>'

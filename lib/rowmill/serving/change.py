@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rowmill import jobs
-from rowmill.errors import EndpointError, IntegrityError, NotFoundError, RowmillError, TargetError
+from rowmill.errors import EndpointError, IntegrityError, RowmillError, TargetError
 from rowmill.records import Deployment, ModelRecord, now
 from rowmill.serving import bundle as bundles
 from rowmill.serving.journal import Attempt, Journal
@@ -17,11 +17,12 @@ from rowmill.serving.truth import described
 
 @dataclass(frozen=True)
 class Order:
-    """What shall be done, as it goes on record."""
+    """What shall be done, as it goes on record; `verdict` is the model's latest outcome, or empty."""
 
     model: ModelRecord
     action: str
     reason: str
+    verdict: str = ""
     percents: Sequence[int] = (100,)
     forced: bool = False
 
@@ -134,17 +135,13 @@ def _carry_out(service: Service, order: Order, journal: Journal) -> str:
 
 
 def _attempt(service: Service, order: Order) -> Attempt:
-    try:
-        verdict = service.registry.verdict(order.model.model_id, service.name).outcome
-    except NotFoundError:
-        verdict = ""
     return Attempt(
         order.model.model_id,
         order.action,
         service.target.actor,
         order.reason,
         sha256=order.model.sha256,
-        verdict=verdict,
+        verdict=order.verdict,
         forced=order.forced,
     )
 

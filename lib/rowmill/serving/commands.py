@@ -11,8 +11,9 @@ from typing import Any
 from rowmill.records import Bundle, ModelId
 from rowmill.sections import Cloud
 from rowmill.serving.bundle import FUNCTION
+from rowmill.serving.endpoint import curl
 
-_MODIFIER, _MANAGER = "serving.knative.dev/lastModifier", "goog-managed-by"
+_CREATOR, _MODIFIER, _MANAGER = "serving.knative.dev/creator", "serving.knative.dev/lastModifier", "goog-managed-by"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ def ready(text: str) -> bool:
     """Say whether a revision can serve, by what `gcloud run revisions describe --format=json` prints."""
     conditions = json.loads(text).get("status", {}).get("conditions", [])
     return any(entry.get("type") == "Ready" and entry.get("status") == "True" for entry in conditions)
+
+
+def creator(text: str) -> str:
+    """Return who made a revision, by what `gcloud run revisions describe --format=json` prints; an empty text where it does not say."""
+    made: dict[str, Any] = json.loads(text or "{}").get("metadata", {}).get("annotations", {})
+    return str(made.get(_CREATOR, ""))
 
 
 @dataclass(frozen=True)
@@ -133,8 +140,7 @@ class Commands:
         """Return the lines that a deployment amounts to, as they can be pasted into a shell."""
         example = Path(bundle.folder) / "example.json"
         url = f'"$({shlex.join([*self.describe()[:-1], "--format=value(status.url)"])})"'
-        bearer = "" if self.cloud.public else '-H "Authorization: Bearer $(gcloud auth print-identity-token)" '
-        ask = f"curl -s {bearer}-H 'Content-Type: application/json' -d @{shlex.quote(str(example))} {url}"
+        ask = curl(url, example, private=not self.cloud.public)
         shifts = [shlex.join(self.shift(share)) for share in shares]
         tidy = [shlex.join(self.untag([bundle.model_id]))] if before else []
         return [shlex.join(self.deploy(bundle, first=not before)), *shifts, ask, *tidy]

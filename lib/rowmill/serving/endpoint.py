@@ -1,8 +1,11 @@
 """The client of a served model: asks which model answers, and predicts in batches."""
 
 import contextlib
+import shlex
 import time
-from types import TracebackType
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import httpx
@@ -18,8 +21,22 @@ _SECONDS = 30.0
 # "later". Not after a time-out: whoever is too slow gets no second helping.
 _AGAIN = (429, 502, 503, 504)
 _WAITS = (0.1, 0.4, 1.6)  # seconds before the second try and so on
-_HEADERS = {"Content-Type": "application/json"}
+_HEADERS: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
 _BYTES_PER_PIXEL = 4  # "255,"
+
+
+def curl(address: str, file: Path, kind: str = "application/json", *, private: bool = False) -> str:
+    """Return the line that sends a file to an address from a shell; a private function's with gcloud's identity token.
+
+    Args:
+        address: As the shell shall read it.
+        file: What is sent.
+        kind: Its content type.
+        private: Whether the address wants a token.
+    """
+    bearer = '-H "Authorization: Bearer $(gcloud auth print-identity-token)" ' if private else ""
+    body = "-d" if kind == "application/json" else "--data-binary"
+    return f"curl -s {bearer}-H 'Content-Type: {kind}' {body} @{shlex.quote(str(file))} {address}"
 
 
 class Endpoint:
@@ -85,6 +102,14 @@ class Endpoint:
             )
         return np.concatenate([probabilities for probabilities, _ in answers]), models[0]
 
+    def send(self, content: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Send a body as it is, such as a PNG file with its content type, and return the answer.
+
+        Raises:
+            EndpointError: It is silent, or refuses.
+        """
+        return self._ask("POST", content, _WAITS, headers)
+
     def _predict_batch(self, images: npt.NDArray[np.uint8], invert: bool) -> tuple[npt.NDArray[np.float64], str]:
         parameters = {"parameters": {"invert": True}} if invert else {}
         body = orjson.dumps({"instances": images, **parameters}, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -109,8 +134,8 @@ class Endpoint:
             )
         return probabilities, model
 
-    def _ask(self, method: str, body: bytes | None, waits: tuple[float, ...] = ()) -> dict[str, Any]:
-        response = self._response(method, body, waits)
+    def _ask(self, method: str, body: bytes | None, waits: tuple[float, ...] = (), headers: Mapping[str, str] = _HEADERS) -> dict[str, Any]:
+        response = self._response(method, body, waits, headers)
         try:
             content = orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
@@ -123,16 +148,16 @@ class Endpoint:
             )
         return content
 
-    def _response(self, method: str, body: bytes | None, waits: tuple[float, ...]) -> httpx.Response:
+    def _response(self, method: str, body: bytes | None, waits: tuple[float, ...], headers: Mapping[str, str]) -> httpx.Response:
         """Return the first answer that is no `later`; after the last wait whatever comes counts."""
         try:
             for wait in waits:
                 with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
-                    response = self._client.request(method, "/", content=body, headers=_HEADERS)
+                    response = self._client.request(method, "/", content=body, headers=headers)
                     if response.status_code not in _AGAIN:
                         return response
                 time.sleep(wait)
-            return self._client.request(method, "/", content=body, headers=_HEADERS)
+            return self._client.request(method, "/", content=body, headers=headers)
         except httpx.HTTPError as error:
             raise EndpointError(
                 f"The endpoint {self.address} does not answer ({type(error).__name__})", step="start it with `make run`, or look at its log"

@@ -256,8 +256,13 @@ class CloudTarget:
         return TargetError(f"{what}: {why}", found=words, step=step)
 
     def _elsewhere(self, before: State, after: State) -> IntegrityError:
+        who = after.modifier
+        if who in ("", self.actor):  # our own dark start came later: then who made the revision that has the traffic now
+            new = [revision for revision in after.shares if revision not in before.shares]
+            read = self._run(self._commands.read_revision(new[0]), _SECONDS).output if new else ""
+            who = commands.creator(read) or "Somebody else"
         return IntegrityError(
-            f"{after.modifier or 'Somebody else'} changed the function {self._service} meanwhile: {told(before.shares)} had the traffic",
+            f"{who} changed the function {self._service} meanwhile: {told(before.shares)} had the traffic",
             found=told(after.shares),
             step="look at the history, ask them, then decide again",
         )

@@ -54,7 +54,7 @@ def planned(service: Service, model: ModelRecord, action: str, percents: Sequenc
         verdict = service.registry.verdict(model.model_id, service.name).sentence
     except NotFoundError:
         verdict = f"{model.model_id} was never judged."
-    force = "" if action == "roll back" else force_needed(service, model)
+    force = "" if action == "roll back" else force_needed(model, outcome(service, model))
     return Plan(model.model_id, action, steps, tuple(_commands(service, model, percents)), verdict, force)
 
 
@@ -73,13 +73,19 @@ def check_steps(service: Service, percents: Sequence[int]) -> None:
         )
 
 
-def force_needed(service: Service, model: ModelRecord) -> str:
-    """Return why the model may be deployed by force alone, as a clause; or an empty text."""
+def outcome(service: Service, model: ModelRecord) -> str:
+    """Return the latest verdict about the model in a word, or an empty text."""
     try:
-        verdict = service.registry.verdict(model.model_id, service.name)
+        return service.registry.verdict(model.model_id, service.name).outcome
     except NotFoundError:
+        return ""
+
+
+def force_needed(model: ModelRecord, verdict: str) -> str:
+    """Return why a model with this verdict may be deployed by force alone, as a clause; or an empty text."""
+    if not verdict:
         return f"Model {model.model_id} was never judged"
-    return "" if verdict.outcome == "better" else f"The verdict about model {model.model_id} is not `better` but `{verdict.outcome}`"
+    return "" if verdict == "better" else f"The verdict about model {model.model_id} is not `better` but `{verdict}`"
 
 
 def _commands(service: Service, model: ModelRecord, percents: Sequence[int]) -> list[str]:

@@ -12,12 +12,12 @@ from rowmill.serving.change import Order, carry_out, lock, recover, refuse_other
 from rowmill.serving.gcloud import CloudTarget
 from rowmill.serving.journal import Attempt, Journal
 from rowmill.serving.local import LocalTarget
-from rowmill.serving.plan import AT_ONCE, Plan, check_steps, force_needed, planned
+from rowmill.serving.plan import AT_ONCE, Plan, check_steps, force_needed, outcome, planned
 from rowmill.serving.target import Service, Target
-from rowmill.serving.truth import Serving, look, serving, status
+from rowmill.serving.truth import Serving, curl, look, serving, status
 from rowmill.settings import Settings
 
-__all__ = ["Attempt", "Plan", "Service", "Serving", "Target", "look", "refuse_other_kind", "serving", "status"]
+__all__ = ["Attempt", "Plan", "Service", "Serving", "Target", "curl", "look", "refuse_other_kind", "serving", "status"]
 
 
 def open_service(project: Settings, name: str) -> Service:
@@ -65,12 +65,13 @@ def deploy(service: Service, model_id: str, reason: str = "", *, force: bool = F
     """
     check_steps(service, steps)
     model = service.registry.model(model_id, service.name)
-    verdict = force_needed(service, model)
-    if verdict and not force:
-        raise IntegrityError(verdict, step="judge it by 03_validate first, or force it with a reason")
-    if verdict and not reason.strip():
-        raise ParameterError(f"To force {model.model_id} needs a reason: {verdict}", step="say why it shall serve nevertheless")
-    return carry_out(service, Order(model, "deploy", reason, tuple(steps), forced=bool(verdict)))
+    verdict = outcome(service, model)
+    why = force_needed(model, verdict)
+    if why and not force:
+        raise IntegrityError(why, step="judge it by 03_validate first, or force it with a reason")
+    if why and not reason.strip():
+        raise ParameterError(f"To force {model.model_id} needs a reason: {why}", step="say why it shall serve nevertheless")
+    return carry_out(service, Order(model, "deploy", reason, verdict, tuple(steps), forced=bool(why)))
 
 
 def roll_back(service: Service, reason: str = "", expected: str = "") -> Deployment:
@@ -95,7 +96,7 @@ def roll_back(service: Service, reason: str = "", expected: str = "") -> Deploym
             f"A roll back would not go to {expected} any more", found=earlier, step="look at the history, then decide again"
         )
     model = service.registry.model(earlier, service.name)
-    return carry_out(service, Order(model, "roll back", reason))
+    return carry_out(service, Order(model, "roll back", reason, outcome(service, model)))
 
 
 def rollback_target(service: Service) -> str:
@@ -157,4 +158,6 @@ def follow(service: Service, verdict: Verdict, steps: Sequence[int] = AT_ONCE) -
             found=now_serving or "nothing",
             step="run 03_validate again",
         )
-    return deploy(service, verdict.candidate, verdict.sentence, steps=steps)
+    check_steps(service, steps)
+    model = service.registry.model(verdict.candidate, service.name)
+    return carry_out(service, Order(model, "deploy", verdict.sentence, verdict.outcome, tuple(steps)))

@@ -1,6 +1,7 @@
 """What every place that serves can do, and a service in its place."""
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,22 +34,28 @@ class Target(Protocol):
     embedded: bool
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """The stable address, whether or not something answers there; empty where the place has not given one yet."""
 
     @property
+    @abstractmethod
     def actor(self) -> str:
         """Who acts there."""
 
+    @abstractmethod
     def traffic(self) -> Traffic:
         """Ask the place what serves; it is brought back where it only went down."""
 
+    @abstractmethod
     def open(self, address: str = "") -> Endpoint:
         """Return a client, with what it needs to be let in: of a revision's address, or of the stable one."""
 
+    @abstractmethod
     def dark(self, bundle: Bundle) -> contextlib.AbstractContextManager[Revision]:
         """Serve the bundle without traffic (but for a service's first, where the place cannot), as long as the context lasts."""
 
+    @abstractmethod
     def shift(self, shares: Mapping[str, int]) -> None:
         """Let the revisions share the stable address, and return when it is so; without any, nothing serves."""
 

@@ -1,10 +1,12 @@
 """What serves, asked in three places: the records wish it, the target routes to it, the endpoint answers with it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rowmill.errors import EndpointError, IntegrityError, RowmillError
 from rowmill.serving import bundle as bundles
+from rowmill.serving import endpoint
 from rowmill.serving.target import Service, Traffic, model_of, told
 
 
@@ -84,8 +86,21 @@ def described(service: Service) -> dict[str, Any]:
     Raises:
         EndpointError: It is silent.
     """
-    with service.target.open() as endpoint:
-        return endpoint.describe()
+    with service.target.open() as opened:
+        return opened.describe()
+
+
+def curl(service: Service, file: Path | None = None, kind: str = "application/json") -> str:
+    """Return the line that asks the service from a shell: about a file, or about an example of what serves.
+
+    Raises:
+        EndpointError: Nothing answers.
+    """
+    if file is None:
+        model = service.registry.model(described(service)["model"], service.name)
+        file = bundles.build(service.settings, service.registry, model).folder / bundles.EXAMPLE_FILE
+    private = not (service.target.embedded or service.settings.cloud.public)
+    return endpoint.curl(service.target.address, file, kind, private=private)
 
 
 def status(service: Service) -> str:
