@@ -6,7 +6,7 @@ from typing import Any
 
 from ipywidgets import Dropdown, Widget
 
-from rowmill.pages import history, model_card, model_list, parts, serving_card
+from rowmill.pages import history, model_card, model_list, parts, serving_card, tryit
 from rowmill.pages import stand as stands
 from rowmill.pages.change import Confirmation, Progress
 from rowmill.pages.stand import Stand
@@ -44,6 +44,7 @@ class _Page:
         self._card = model_card.Card(self._asking("card.deploy", "deploy", "main"), self._asking("card.delete", "delete", "danger"))
         self._both = parts.row(parts.card(say("models.all"), self._table), self._card.root, name="rm-two")
         self._history = parts.html()
+        self._tryit = tryit.part(settings)
         self.root = self._lay()
         self._beat.strike()
 
@@ -58,7 +59,7 @@ class _Page:
         again = parts.button(say("models.refresh"), parts.guarded(self._notice, self._look_now))
         mark = [parts.html(parts.badge(say("models.read_only"), "unsure"))] if self._settings.dashboard_read_only else []
         past = parts.card(say("history.title"), self._history)
-        body = (self._beat, self._notice, self._serving.root, self._confirmation.root, self._both, past)
+        body = (self._beat, self._notice, self._serving.root, self._confirmation.root, self._both, self._tryit.root, past)
         return parts.page(say("frame.models"), [*mark, self._choice, again], *body)
 
     def _choose_service(self, change: dict[str, Any]) -> None:
@@ -111,6 +112,7 @@ class _Page:
         self._choice.value = self._service = stand.service.name
         parts.show(self._choice, len(stand.services) > 1)
         self._table.fill(model_list.rows(stand))
+        self._tryit.turn_to(stand.service.name, [model.model_id for model in stand.models])
         if stand.model(self._chosen) is None:
             known = stand.model(stand.serving.model) or stand.models[0]
             self._chosen = known.model_id
