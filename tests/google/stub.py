@@ -14,7 +14,7 @@ from pathlib import Path
 from werkzeug import Response
 
 from tests.google import tls
-from tests.google.account import Login, clean_environment, log_in, new_key, variables
+from tests.google.account import Login, clean_environment, loaded, log_in, new_login, variables
 from tests.google.accounts import Accounts
 from tests.google.builds import Builds
 from tests.google.faults import Fault, failing, refusing
@@ -57,7 +57,7 @@ class Google:
         self.proxy = Proxy(
             {line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller, tls.context(certificate)
         )
-        self.variables = variables(login.config, self.proxy.port, self.project, certificate)
+        self.variables = variables(login, self.proxy.port, self.project, certificate)
         self.accounts.register(login.email, login.public)
         self.accounts.grant(f"projects/{self.project}", "roles/owner", f"serviceAccount:{login.email}")
 
@@ -185,12 +185,14 @@ def running(folder: Path, login: Login) -> Iterator[Google]:
         google.close()
 
 
-def logged_in(folder: Path) -> Login:
-    """Make a throwaway account and let a gcloud that keeps its state in `folder` log in as it."""
-    login, key = new_key("rowmill-tests", folder / "gcloud")
-    with running(folder, login) as google:
-        log_in(login, key, google.environment)
-    return login
+@contextlib.contextmanager
+def logged_in(folder: Path) -> Iterator[Login]:
+    """Make a throwaway account and let a gcloud that keeps its state in `folder` log in as it; commands are quick as long as this lasts."""
+    with loaded() as arguments:
+        login, key = new_login("rowmill-tests", folder / "gcloud", arguments)
+        with running(folder, login) as google:
+            log_in(login, key, google.environment)
+        yield login
 
 
 def _tagged(traffic: list[Json]) -> list[Json]:

@@ -220,6 +220,15 @@ def test_an_instance_is_started_again_when_it_is_gone(google: Google, source: Wr
     assert httpx.get(google.address(google.service("digits"))).text == "digits-one/?" and google.instances.running() == ["digits-one"]
 
 
+def test_a_function_may_ask_the_service_while_it_starts(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    public(google)
+    address = google.address(google.service("digits"))
+    asks = f"import urllib.request; assert urllib.request.urlopen({address!r}, timeout=10).read() == b'digits-one/?'"
+    google.deploy("digits", source(asks), "two")
+    assert google.traffic("digits") == {"digits-two": 100}
+
+
 def test_functions_of_gcloud_functions_look_like_it(google: Google, source: Write) -> None:
     folder = source()
     (folder / "requirements.txt").write_text("functions-framework\n")
@@ -242,3 +251,36 @@ def test_large_sources_come_in_parts(google: Google, source: Write) -> None:
     assert deploy(google, folder, "large").returncode == 0
     image = google.run.image(google.service("digits").revisions["digits-large"])
     assert all((image.folder / name).read_bytes() == (folder / name).read_bytes() for name in ("weights.bin", "noise.bin"))
+
+
+def test_commands_of_a_project_are_accepted(google: Google) -> None:
+    for line in (
+        "services list --enabled --format=value(config.name)",
+        "config list --format=json",
+        "config get project",
+        "auth list --filter=status:ACTIVE --format=value(account)",
+        "run services list",
+        "run regions list",
+        "functions list",
+        "artifacts repositories create images --repository-format=docker --location=europe-west1",
+        "artifacts repositories list --location=europe-west1",
+        "iam service-accounts create nightly",
+        "projects create another-1234",
+        "billing projects link another-1234 --billing-account=012345-6789AB-CDEF01",
+        f"logging sinks create answers bigquery.googleapis.com/projects/{google.project}/datasets/rowmill --log-filter=severity>=INFO",
+        "scheduler jobs create http nightly --location=europe-west1 --schedule=@daily --uri=https://example.org --oidc-service-account-email=a@b.c",
+    ):
+        done = google.gcloud(*line.split())
+        assert done.returncode == 0, (line, done.stderr)
+    assert [len(google.projects.things(kind)) for kind in ("repositories", "serviceAccounts", "sinks", "jobs")] == [1, 1, 1, 1]
+    assert "NOT_FOUND" in google.gcloud("artifacts", "repositories", "describe", "images", "--location=us-central1").stderr
+    google.projects.disable("run.googleapis.com")
+    enabled = ["services", "list", "--enabled", "--format=value(config.name)"]
+    assert "run.googleapis.com" not in google.gcloud(*enabled).stdout
+    assert google.gcloud("services", "enable", "run.googleapis.com").returncode == 0
+    assert "run.googleapis.com" in google.gcloud(*enabled).stdout
+
+
+def test_gcloud_without_its_server_answers_the_same(google: Google) -> None:
+    alone = google.gcloud("config", "get", "account", CLOUDSDK_PYTHON_ARGS="-S")
+    assert alone.stdout.strip() == google.account == google.gcloud("config", "get", "account").stdout.strip()
