@@ -1,8 +1,13 @@
 """Deploys and rolls back on Cloud Run functions by the real gcloud, over a stub of Google's APIs that runs what is deployed to it."""
 
 import dataclasses
+import json
+import multiprocessing
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +17,15 @@ from rowmill.records import Deployment
 from rowmill.sections import Cloud
 from rowmill.serving import bundle as bundles
 from rowmill.serving import release
+from rowmill.serving.endpoint import Endpoint
 from rowmill.serving.release import Service
 from rowmill.serving.target import model_of
 
-from tests.conftest import project_in
+from tests.conftest import ROOT, project_in
 from tests.google import smoke, stub
 from tests.google.account import Login
 from tests.google.stub import Google
+from tests.serving.test_changes import cut
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +166,73 @@ def outcome(service: Service, google: Google, wanted: str) -> str:
     assert serves(google) == after, told
     assert service.registry.deployments("digits")[-1].outcome == word
     return told
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("import time\n\ntime.sleep(600)\n", "The function does not start on Google Cloud"),
+        ("import time\n\nMODEL.predict = lambda images: time.sleep(600)\n", r"does not answer \(ReadTimeout\)"),
+    ],
+    ids=["at its start", "at a request"],
+)
+def test_a_model_that_hangs_gets_no_request(
+    cloud: Service, google: Google, served: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str, words: str
+) -> None:
+    handler = Path(shutil.copytree(ROOT / "cloud_function", tmp_path / "cloud_function")) / "main.py"
+    handler.write_text(handler.read_text() + broken)
+    monkeypatch.setattr(google.instances, "startup_seconds", 4.0)
+    monkeypatch.setattr(Endpoint.__init__, "__defaults__", (None, 2.0))
+    hanging = dataclasses.replace(cloud, settings=dataclasses.replace(cloud.settings, root=tmp_path))
+    with smoke.Load(cloud) as load, pytest.raises(RowmillError, match=words):
+        deploy(hanging, served[1])
+    assert not load.wrong and set(load.answered) == {served[0]} and serves(google) == {served[0]: 100} and not tags(google)
+
+
+def test_a_deployment_killed_at_its_canary_is_cleared_away(cloud: Service, google: Google, served: tuple[str, str]) -> None:
+    good, weak = served
+    process = multiprocessing.get_context("spawn").Process(target=cut, args=(cloud.settings, weak, "verify 10 %: running", (10, 100)))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and serves(google) == {good: 90, weak: 10}
+    assert release.look(cloud).alarm.startswith(f"The traffic is shared: {good} (90 %) and {weak} (10 %); deploy one of them")
+    release.deploy(cloud, good, "after all", force=True)
+    cut_off = cloud.registry.deployments("digits")[-2]
+    assert (cut_off.model_id, cut_off.outcome) == (weak, "failed") and f"{good} has the traffic" in cut_off.reason
+    assert serves(google) == {good: 100} and not tags(google) and not release.look(cloud).alarm
+
+
+def test_the_notebooks_judge_and_release_on_google(cloud: Service, google: Google, served: tuple[str, str]) -> None:
+    good, weak = served
+    deploy(cloud, weak)
+    variables = {"ROWMILL_STATE": str(cloud.settings.state), "ROWMILL_TARGET_KIND": "gcloud", "ROWMILL_CLOUD_PROJECT": google.project}
+    for name, *parameters in (("03_validate",), ("04_release", "-y", "{steps: [10, 100]}")):
+        source, made = ROOT / "notebooks" / f"{name}.ipynb", cloud.settings.state / f"{name}.ipynb"
+        command = [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(source),
+            str(made),
+            "-p",
+            "service",
+            "digits",
+            "-p",
+            "model_id",
+            good,
+            *parameters,
+        ]
+        done = subprocess.run(command, cwd=ROOT, env=google.environment | variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    row = cloud.registry.deployments("digits")[-1]
+    assert (row.model_id, row.before, row.verdict, row.forced) == (good, weak, "better", False) and "shift 10 %" in row.steps
+    assert serves(google) == {good: 100}
+    line = release.curl(cloud)
+    told = subprocess.run(["bash", "-c", line], env=google.environment, capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout)["deployedModelId"] == good
+    without = line.replace(re.search(r'-H "Authorization.*?" ', line)[0], "")
+    refused = subprocess.run(["bash", "-c", without], env=google.environment, capture_output=True, text=True, check=True)
+    assert "403" in refused.stdout and "deployedModelId" not in refused.stdout
 
 
 def test_what_gcloud_cannot_do_is_a_sentence(cloud: Service, google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
