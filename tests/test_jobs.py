@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -108,6 +109,42 @@ def test_a_job_that_ended_is_told_of_and_may_start_again(tmp_path: Path) -> None
         assert not jobs.look(tmp_path, "talker").is_running
         assert jobs.tail(tmp_path, "talker") == ["100 %", "<b>done"]  # this job's alone
     assert jobs.look(tmp_path, "nobody") is None and jobs.tail(tmp_path, "nobody") == []
+
+
+def test_a_job_that_starts_while_the_one_before_is_being_stopped_stays_known(tmp_path: Path) -> None:
+    # Its child ends only when it is killed, and the stop waits for that.
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    parent = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stubborn!r}])"]
+    jobs.start_once(tmp_path, jobs.Job("sleeper", "the first sleep", parent, tmp_path))
+    while not jobs.tail(tmp_path, "sleeper"):
+        time.sleep(0.01)
+    first = jobs.find(tmp_path, "sleeper")
+    stopping = threading.Thread(target=jobs.stop, args=(tmp_path, "sleeper"))
+    stopping.start()
+    first.wait(10)
+    assert stopping.is_alive()
+    jobs.start_once(tmp_path, jobs.Job("sleeper", "the second sleep", SLEEP, tmp_path))
+    stopping.join()
+    assert jobs.look(tmp_path, "sleeper").what == "the second sleep" and jobs.find(tmp_path, "sleeper") is not None
+    jobs.stop(tmp_path, "sleeper")
+
+
+def test_whether_a_lock_is_held_is_known_without_taking_it(tmp_path: Path) -> None:
+    assert not jobs.held(tmp_path, "search")
+    with jobs.lock(tmp_path, "search", what="a search"):
+        assert jobs.held(tmp_path, "search")
+    assert not jobs.held(tmp_path, "search")  # though this process lives on
+    path = tmp_path / "locks" / "search"
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    path.write_text(str(sleeper.pid))
+    assert jobs.held(tmp_path, "search")
+    os.utime(path, (0, 0))
+    assert not jobs.held(tmp_path, "search")  # a younger process has the pid of a holder that died
+    path.touch()
+    sleeper.kill()
+    assert not jobs.held(tmp_path, "search")  # it is a zombie now
+    sleeper.wait()
+    assert not jobs.held(tmp_path, "search")
 
 
 def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:

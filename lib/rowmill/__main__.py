@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,21 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
+    if chosen.command in ("lab", "tensorboard"):
+        return _open(settings, chosen.command)
     if chosen.command == "run":
         _run(settings, chosen.source, chosen.parameters)
+    elif chosen.command == "search":
+        _search(settings, chosen.parameters)
     elif chosen.command == "pack":
         _pack(settings, chosen.model)
-    elif chosen.command in _RELEASES:
-        logging.basicConfig(format="%(message)s", stream=sys.stdout)
-        logging.getLogger("rowmill").setLevel(logging.INFO)  # the steps, and not each request
-        _RELEASES[chosen.command](release.open_service(settings, chosen.service), chosen)
     elif chosen.command == "stop":
         _stop(settings)
     else:
-        command = ["jupyterlab", "notebooks"]
-        if chosen.command == "tensorboard":
-            command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
-        return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode
+        logging.basicConfig(format="%(message)s", stream=sys.stdout)
+        logging.getLogger("rowmill").setLevel(logging.INFO)  # the steps, and not each request
+        _RELEASES[chosen.command](release.open_service(settings, chosen.service), chosen)
     return 0
 
 
@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run all notebooks, serve the better model, show the dashboard")
     run.add_argument("--source", default="")
     run.add_argument("--parameters", default="")
+    search = commands.add_parser("search", help="run the search alone; what it registers is not judged yet")
+    search.add_argument("--parameters", default="")
     packing = commands.add_parser("pack", help="pack a model to go")
     packing.add_argument("--model", default="")
     for name, what in (
@@ -143,6 +145,21 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     print("Stop: make stop", flush=True)
     if silence:
         raise silence
+
+
+def _open(settings: Settings, name: str) -> int:
+    """Run a server of another project in the foreground; return its exit code."""
+    command = ["jupyterlab", "notebooks"]
+    if name == "tensorboard":
+        command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
+    return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode
+
+
+def _search(settings: Settings, parameters: str) -> None:
+    # Pages and what serves go first; where nothing else runs, it loses nothing.
+    os.nice(10)
+    handed = pipeline.search(settings, parameters)
+    print(f"Model: {handed['model_id']}", flush=True)
 
 
 def _pack(settings: Settings, model_id: str) -> None:

@@ -20,6 +20,7 @@ from rowmill.errors import BusyError
 from rowmill.records import now
 
 _TAIL_BYTES = 64 * 1024
+_START_SECONDS = 20.0  # as long as a stop of the job before may take
 
 # A child that is collected while it runs warns; these are meant to run on.
 _children: list[subprocess.Popen[bytes]] = []
@@ -54,7 +55,21 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def held(state: Path, name: str) -> bool:
+    """Return whether a process holds the lock, as its file tells; to take it, if only for a moment, could refuse another one."""
+    path = state / "locks" / name
+    try:
+        holder = psutil.Process(int(path.read_text("utf-8")))
+        # A process that is younger than the entry has the pid of a holder that died.
+        return holder.create_time() <= path.stat().st_mtime + 1 and holder.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, psutil.Error):
+        return False
 
 
 def _try_lock(file: IO[str]) -> bool:
@@ -107,7 +122,7 @@ def start_once(state: Path, job: Job) -> Work:
     Raises:
         BusyError: One of that name runs; the sentence says what it does, who started it and when.
     """
-    with lock(state, f"job-{job.name}", what=f"the start of {job.what}", wait=5.0):
+    with lock(state, _start_lock(job.name), what=f"the start of {job.what}", wait=_START_SECONDS):
         other = look(state, job.name)
         if other and other.is_running:
             raise BusyError(
@@ -193,15 +208,19 @@ def stop(state: Path, name: str) -> bool:
 
     A job that one of its children started is a job of its own and runs on.
     """
-    process = find(state, name)
-    if process is not None:
-        family = _family(process, {other.pid for member in names(state) if (other := find(state, member))})
-        # The job itself may put its children in order; what it leaves behind is asked, then killed.
-        _end([process], psutil.Process.terminate, seconds=10)
-        _end(family, psutil.Process.terminate, seconds=3)
-        _end(family, psutil.Process.kill, seconds=3)
-    _entry_path(state, name).unlink(missing_ok=True)
-    _children[:] = [child for child in _children if child.poll() is None]
+    # What starts meanwhile would lose its entry.
+    with lock(state, _start_lock(name), what=f"the stop of {name}", wait=30.0):
+        process = find(state, name)
+        if process is not None:
+            family = _family(process, {other.pid for member in names(state) if (other := find(state, member))})
+            # The job itself may put its children in order; what it leaves behind is asked, then killed.
+            _end([process], psutil.Process.terminate, seconds=10)
+            _end(family, psutil.Process.terminate, seconds=3)
+            _end(family, psutil.Process.kill, seconds=3)
+        _entry_path(state, name).unlink(missing_ok=True)
+    for child in [child for child in _children if child.poll() is not None]:
+        with contextlib.suppress(ValueError):  # another thread was quicker
+            _children.remove(child)
     return process is not None
 
 
@@ -248,6 +267,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _start_lock(name: str) -> str:
+    return f"job-{name}"
 
 
 def _entry_path(state: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from rowmill.records import now
 from rowmill.serving import local, release
 from rowmill.settings import Settings
 
-NOTEBOOKS = ("01_ingest", "02_search", "03_validate", "04_release")
+SEARCH = "02_search"
+NOTEBOOKS = ("01_ingest", SEARCH, "03_validate", "04_release")
 _OWN = ("result", "source")
 _ERRORS = tuple(kind.__name__ for kind in RowmillError.__subclasses__())
 
@@ -51,11 +52,31 @@ def run(settings: Settings, source: str = "", parameters: str = "") -> dict[str,
     with jobs.lock(settings.state, "run", what="a run"):
         service = given.get("service") or settings.service_name or sources.service_name(handed["source"])
         _wake(settings, service)
-        folder = settings.state / "runs" / f"{now():%Y%m%dT%H%M%S%f}"
+        folder = _new_folder(settings)
         for number, name in enumerate(NOTEBOOKS, 1):
             print(f"[{number}/{len(NOTEBOOKS)}] {name}", flush=True)
             handed |= step(settings, name, folder, {**handed, **given})
     return handed
+
+
+def search(settings: Settings, parameters: str = "") -> dict[str, Any]:
+    """Run the notebook of the search alone, on data that are there already; what it registers is not judged yet.
+
+    Args:
+        settings: The project.
+        parameters: Of that notebook, as `name=value name=value`.
+
+    Returns:
+        What it handed on: service, model_id.
+
+    Raises:
+        ParameterError: A parameter is unknown or ill-typed; nothing was run.
+        BusyError: Another run is going on.
+        NotebookError: The notebook stopped.
+    """
+    given = _parse(settings, parameters, (SEARCH,))
+    with jobs.lock(settings.state, "run", what="a run"):
+        return step(settings, SEARCH, _new_folder(settings), given)
 
 
 def step(settings: Settings, name: str, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,9 +152,13 @@ def hand_on(result: str, **values: Any) -> dict[str, Any]:
     return values
 
 
-def _parse(settings: Settings, parameters: str) -> dict[str, Any]:
+def _new_folder(settings: Settings) -> Path:
+    return settings.state / "runs" / f"{now():%Y%m%dT%H%M%S%f}"
+
+
+def _parse(settings: Settings, parameters: str, notebooks: Sequence[str] = NOTEBOOKS) -> dict[str, Any]:
     known: dict[str, Any] = {}
-    for name in NOTEBOOKS:
+    for name in notebooks:
         known |= {key: value for key, value in _defaults(settings, name).items() if key not in _OWN}
     given = {}
     for word in _words(parameters):

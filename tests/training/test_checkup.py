@@ -11,7 +11,7 @@ import pytest
 from rowmill.data.dataset import Examples
 from rowmill.errors import ParameterError
 from rowmill.records import Trial
-from rowmill.training import checkup, networks, space
+from rowmill.training import checkup, findings, networks, space
 from rowmill.training.goal import ACCURACY, Goal, Objective
 from rowmill.training.networks import Pixels
 
@@ -90,7 +90,7 @@ def test_the_memory_grows_with_weights_optimizer_and_batch(made: Make) -> None:
 
 
 def test_data_that_look_right_are_passed_over(made: Make) -> None:
-    assert checkup.of_data(made()) == ()
+    assert findings.of_data(made()) == ()
 
 
 def test_data_that_look_wrong_are_told(made: Make) -> None:
@@ -101,13 +101,13 @@ def test_data_that_look_wrong_are_told(made: Make) -> None:
     train = Examples([data.train.keys[place] for place in keep], images[keep], data.train.targets[keep])
     few = np.flatnonzero(data.validation.targets != 2)
     validation = Examples([data.validation.keys[place] for place in few], data.validation.images[few], data.validation.targets[few])
-    assert checkup.of_data(replace(data, train=train, validation=validation)) == (
+    assert findings.of_data(replace(data, train=train, validation=validation)) == (
         "1 of 76 train images have one value in all pixels, such as k6: look at them.",
         "Label 'label 0' has over 10 times the train images of 'label 1': the accuracy hardly sees the rare one.",
         "No validation image has the label 'label 2': add examples.",
     )
     flat = np.where(np.arange(8)[:, None, None] > 2, np.uint8(7), data.train.images)
-    told = checkup.of_data(replace(data, train=Examples(data.train.keys, flat, data.train.targets)))
+    told = findings.of_data(replace(data, train=Examples(data.train.keys, flat, data.train.targets)))
     assert told == ("62% of the pixels have the same value in all train images: crop or enlarge what they show.",)
 
 
@@ -146,24 +146,24 @@ def trial(score: float, number: int = 1, state: str = "completed", **values: Any
 )
 def test_a_best_that_leans_on_an_edge_is_told(values: dict[str, Any], sentences: tuple[str, ...]) -> None:
     trials = [trial(0.5, 1, units=8), trial(0.9, 2, **values), trial(0.99, 3, "failed", units=64)]
-    assert checkup.after(trials, RANGES, ACCURACY, rows=1000).sentences == sentences
+    assert findings.after(trials, RANGES, ACCURACY, rows=1000).sentences == sentences
 
 
 def test_differences_that_may_be_chance_are_told() -> None:
     trials = [trial(0.95, 1), trial(0.98, 2), trial(0.975, 3), trial(0.9, 4)]
     margin = 1.96 * math.sqrt(2 * 0.98 * 0.02 / 361)
-    (told,) = checkup.after(trials, RANGES, ACCURACY, rows=361).sentences
+    (told,) = findings.after(trials, RANGES, ACCURACY, rows=361).sentences
     assert told.startswith(
         f"1 of the 3 other trials are within {margin:.2g} of the best: by the binomial standard error on 361 validation rows"
     )
-    assert "2 of the 3" in checkup.after(trials, RANGES, ACCURACY, rows=150).sentences[0]
-    assert not checkup.after(trials, RANGES, ACCURACY, rows=100_000).sentences
-    assert "by the spread of its seeds (0.011)" in checkup.after(trials, RANGES, ACCURACY, rows=361, spread=0.011).sentences[0]
-    assert not checkup.after(trials, RANGES, Objective.parse("nll"), rows=361).sentences
+    assert "2 of the 3" in findings.after(trials, RANGES, ACCURACY, rows=150).sentences[0]
+    assert not findings.after(trials, RANGES, ACCURACY, rows=100_000).sentences
+    assert "by the spread of its seeds (0.011)" in findings.after(trials, RANGES, ACCURACY, rows=361, spread=0.011).sentences[0]
+    assert not findings.after(trials, RANGES, Objective.parse("nll"), rows=361).sentences
 
 
 def test_nothing_is_said_of_no_trials() -> None:
-    assert not checkup.after([trial(math.nan, 1, "failed")], RANGES, ACCURACY, rows=361).sentences
+    assert not findings.after([trial(math.nan, 1, "failed")], RANGES, ACCURACY, rows=361).sentences
 
 
 def test_defaults_that_cannot_be_trained_are_one_sentence(made: Make) -> None:

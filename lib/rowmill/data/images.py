@@ -1,4 +1,4 @@
-"""One encoded image, PNG or JPEG, becomes pixels."""
+"""One encoded image, PNG or JPEG, becomes pixels, and pixels a PNG."""
 
 import io
 import warnings
@@ -45,6 +45,17 @@ def decode(data: bytes, name: str, reading: Reading) -> npt.NDArray[np.uint8]:
         raise SourceError(
             f"{name} is a broken image: {error}", found=f"{len(data)} bytes", step="take the image out, or get it anew"
         ) from error
+
+
+def encode(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return the bytes of a PNG file.
+
+    Args:
+        pixels: (height, width, channels), one channel for grey or three for RGB.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def _pixels(image: Image.Image, name: str, reading: Reading) -> npt.NDArray[np.uint8]:

@@ -1,21 +1,17 @@
 """The Models page: what serves, the models to deploy, one model's card, and the history; it keeps no truth of its own."""
 
 import threading
-import time
 from typing import Any
 
 from ipywidgets import Dropdown, Widget
 
-from rowmill.pages import history, model_card, model_list, parts, serving_card
+from rowmill.pages import history, model_card, model_list, parts, serving_card, tryit
 from rowmill.pages import stand as stands
 from rowmill.pages.change import Confirmation, Progress
 from rowmill.pages.stand import Stand
 from rowmill.pages.table import Table
 from rowmill.pages.words import say
 from rowmill.settings import Settings
-
-# A look at what serves asks the endpoint; on the cloud it takes gcloud's seconds, and a warehouse there is paid by the query.
-LOOK_SECONDS, FAR_LOOK_SECONDS = 10.0, 60.0
 
 
 def page(settings: Settings) -> Widget:
@@ -30,7 +26,7 @@ class _Page:
         self._settings = settings
         self._stand: Stand | None = None
         self._service, self._chosen, self._trouble = "", "", ""
-        self._next_look, self._stamp, self._is_new = 0.0, 0, True
+        self._watch, self._is_new = stands.Watch(settings), True
         self._turn = threading.Lock()
         self._notice = parts.Notice()
         self._beat = parts.Beat(self._refresh, self._notice)
@@ -42,8 +38,9 @@ class _Page:
         self._table = Table(say("models.all"), model_list.columns(), self._choose)
         self._serving = serving_card.Card(self._asking("serving.roll_back", "roll back"), self._progress.root)
         self._card = model_card.Card(self._asking("card.deploy", "deploy", "main"), self._asking("card.delete", "delete", "danger"))
-        self._both = parts.row(parts.card(say("models.all"), self._table), self._card.root, name="rm-two")
-        self._history = parts.html()
+        self._tryit, self._history = tryit.part(settings), parts.html()
+        left = parts.column(parts.card(say("models.all"), self._table), self._tryit.root)
+        self._both = parts.row(left, self._card.root, name="rm-two")
         self.root = self._lay()
         self._beat.strike()
 
@@ -73,7 +70,7 @@ class _Page:
         parts.guarded(self._notice, self._show_card)()
 
     def _look_now(self) -> None:
-        self._next_look = 0.0
+        self._watch.hurry()
         self._refresh()
 
     def _refresh(self) -> None:
@@ -86,18 +83,12 @@ class _Page:
 
     def _look(self) -> None:
         if self._stand and self._progress.show(self._stand.service):
-            self._next_look = 0.0
-        stamp = stands.stamp(self._settings)
-        if time.monotonic() >= self._next_look or stamp != self._stamp:
-            self._stamp, self._next_look = stamp, time.monotonic() + self._pause()
+            self._watch.hurry()
+        if self._watch.is_due():
             self._stand = stands.read(self._settings, self._service)
             self._draw()
         self._paint()
         self._fill_card()
-
-    def _pause(self) -> float:
-        is_far = "bigquery" in self._settings.warehouse_kind or self._settings.target_kind != "local"
-        return FAR_LOOK_SECONDS if is_far else LOOK_SECONDS
 
     def _draw(self) -> None:
         stand, self._is_new = self._stand, True
@@ -111,6 +102,7 @@ class _Page:
         self._choice.value = self._service = stand.service.name
         parts.show(self._choice, len(stand.services) > 1)
         self._table.fill(model_list.rows(stand))
+        self._tryit.turn_to(stand.service.name, [model.model_id for model in stand.models])
         if stand.model(self._chosen) is None:
             known = stand.model(stand.serving.model) or stand.models[0]
             self._chosen = known.model_id

@@ -8,23 +8,27 @@ _WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BELOW = 460, 190, 46, 12, 12, 34
 _PARTS = 4
 _COLOURS = ("accent", "unsure", "good", "bad")
 
+Point = tuple[float, float]
 
-def lines(series: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> str:
+
+def lines(series: Mapping[str, Sequence[Point]], across: str, up: str, behind: Sequence[Sequence[Point]] = ()) -> str:
     """Return markup of a line chart.
 
     Args:
         series: Name to points (x, y); points that are not finite are left out. Up to four names get colours and a legend.
         across: What x is, in words.
         up: What y is, in words.
+        behind: Further lines without a name, in a quiet colour; one of a single point is a dot.
     """
-    kept = {name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for name, points in series.items()}
-    kept = {name: points for name, points in kept.items() if points}
-    if not kept:
+    kept = {name: _finite(points) for name, points in series.items() if _finite(points)}
+    quiet = [_finite(points) for points in behind if _finite(points)]
+    every = [point for points in (*kept.values(), *quiet) for point in points]
+    if not every:
         return ""
-    every = [point for points in kept.values() for point in points]
     xs, ys = ticks(*_ends([x for x, _ in every])), ticks(*_ends([y for _, y in every]))
     x_of, y_of = _scale(xs, _LEFT, _WIDE - _RIGHT), _scale(ys, _HIGH - _BELOW, _TOP)
-    drawn = [_curve([(x_of(x), y_of(y)) for x, y in points], _COLOURS[place % 4]) for place, points in enumerate(kept.values())]
+    drawn = [_curve([(x_of(x), y_of(y)) for x, y in points], "quiet") for points in quiet]
+    drawn += [_curve([(x_of(x), y_of(y)) for x, y in points], _COLOURS[place % 4]) for place, points in enumerate(kept.values())]
     said = "; ".join(f"{name}: {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in kept.items())
     label = escape(f"{up} by {across}. {said}")
     inside = "".join((*_grid(xs, ys), *drawn, *_axis_words(across, up)))
@@ -72,6 +76,10 @@ def ticks(low: float, high: float) -> list[float]:
     return [step * place for place in range(first, math.ceil(high / step - 1e-9) + 1)]
 
 
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+
+
 def _ends(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     if high - low > 1e-12:
@@ -93,7 +101,7 @@ class _Scale:
         return self._start + (value - self._low) * self._slope
 
 
-def _curve(points: Sequence[tuple[float, float]], colour: str) -> str:
+def _curve(points: Sequence[Point], colour: str) -> str:
     if len(points) == 1:
         return f'<circle class="rm-dot rm-of-{colour}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3.5"/>'
     return f'<polyline class="rm-curve rm-of-{colour}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'

@@ -72,11 +72,12 @@ class Endpoint:
             raise EndpointError(f"{self.address} does not say which model answers", found=str(card)[:80], step="look at what listens there")
         return card
 
-    def predict(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], str]:
+    def predict(self, images: npt.NDArray[np.uint8], invert: bool = False) -> tuple[npt.NDArray[np.float64], str]:
         """Predict in batches within the function's limits, over one connection; what fails by chance is asked again, up to three times.
 
         Args:
             images: uint8, (examples, height, width, channels).
+            invert: Whether the function takes 255 less each pixel, for what is dark on light and should be light on dark.
 
         Returns:
             Probabilities, float64, (examples, labels), and the id of the one model that gave all of them.
@@ -93,7 +94,7 @@ class Endpoint:
             )
         size = max(1, min(LIMITS["instances"], LIMITS["bytes"] // (_BYTES_PER_PIXEL * images[0].size + 2) - 1))
         batches = [images[start : start + size] for start in range(0, len(images), size)]
-        answers = [self._predict_batch(batch) for batch in batches]
+        answers = [self._predict_batch(batch, invert) for batch in batches]
         models = sorted({model for _, model in answers})
         if len(models) > 1:
             raise EndpointError(
@@ -109,8 +110,9 @@ class Endpoint:
         """
         return self._ask("POST", content, _WAITS, headers)
 
-    def _predict_batch(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], str]:
-        body = orjson.dumps({"instances": images}, option=orjson.OPT_SERIALIZE_NUMPY)
+    def _predict_batch(self, images: npt.NDArray[np.uint8], invert: bool) -> tuple[npt.NDArray[np.float64], str]:
+        parameters = {"parameters": {"invert": True}} if invert else {}
+        body = orjson.dumps({"instances": images, **parameters}, option=orjson.OPT_SERIALIZE_NUMPY)
         answer = self._ask("POST", body, _WAITS)
         try:
             probabilities = np.asarray(answer["predictions"], np.float64)

@@ -1,10 +1,9 @@
-"""The check-up of a search: before its first trial what would be wasted, after its last what its figures are worth."""
+"""The check-up before a search's first trial: what would be wasted, and what it will take."""
 
 import hashlib
-import html
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,43 +11,15 @@ import numpy as np
 
 from rowmill.data.dataset import Dataset
 from rowmill.errors import ParameterError, RowmillError
-from rowmill.records import Trial
 from rowmill.training import space
 from rowmill.training.backend import keras
-from rowmill.training.goal import ACCURACY, Goal, Objective
+from rowmill.training.findings import Findings, Ranges, of_data
+from rowmill.training.goal import Goal
 from rowmill.training.networks import Network, Pixels
 
 _STEPS = 3
 _ROWS = 32
 _TIMED_SECONDS = 0.5
-_CONSTANT_SHARE = 0.5
-_IMBALANCE = 10
-_EDGE = 0.02
-_CONFIDENCE = 1.96
-
-Ranges = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a check-up found, each a sentence, and the figures behind them.
-
-    Attributes:
-        without_effect: Hyperparameters that change nothing.
-        trial_seconds: Of one trial with the defaults; NaN where it was not measured.
-        trial_mb: Estimated memory of one trial with the defaults beside the data's, in 10^6 bytes; NaN where it was not asked.
-    """
-
-    sentences: tuple[str, ...]
-    without_effect: tuple[str, ...] = ()
-    trial_seconds: float = math.nan
-    trial_mb: float = math.nan
-
-    def __str__(self) -> str:
-        return "\n".join(self.sentences)
-
-    def _repr_html_(self) -> str:
-        return f"<ul>{''.join(f'<li>{html.escape(sentence)}</li>' for sentence in self.sentences)}</ul>"
 
 
 def before(network: Network, ranges: Ranges, data: Dataset, goal: Goal) -> Findings:
@@ -82,83 +53,6 @@ def before(network: Network, ranges: Ranges, data: Dataset, goal: Goal) -> Findi
     memory = f"A trial needs about {megabytes:.0f} MB beside the data, estimated from its weights, gradients, optimizer and activations."
     told = [*wasted, *probe.failures, *of_data(data), pace, memory]
     return Findings(tuple(told), idle, seconds, megabytes)
-
-
-def of_data(data: Dataset) -> tuple[str, ...]:
-    """Return what looks wrong in the train and validation splits, a sentence each."""
-    labels, found = data.version.labels, []
-    for name, part in (("train", data.train), ("validation", data.validation)):
-        pixels = part.images.reshape(len(part.images), -1)
-        blank = np.flatnonzero((pixels == pixels[:, :1]).all(axis=1))
-        if len(blank):
-            keys = ", ".join(part.keys[place] for place in blank[:3])
-            found.append(f"{len(blank)} of {len(pixels)} {name} images have one value in all pixels, such as {keys}: look at them.")
-        counts = np.bincount(part.targets, minlength=len(labels))
-        missing = [label for label, count in zip(labels, counts, strict=True) if not count]
-        if missing:
-            found.append(f"No {name} image has the label {', '.join(map(repr, missing))}: add examples.")
-        rare, common = (labels[list(counts).index(count)] for count in (counts[counts > 0].min(), counts.max()))
-        if counts.max() > _IMBALANCE * counts[counts > 0].min():
-            found.append(
-                f"Label {common!r} has over {_IMBALANCE} times the {name} images of {rare!r}: the accuracy hardly sees the rare one."
-            )
-    constant = float((data.train.images == data.train.images[:1]).all(axis=0).mean())
-    if constant > _CONSTANT_SHARE:
-        found.append(f"{constant:.0%} of the pixels have the same value in all train images: crop or enlarge what they show.")
-    return tuple(found)
-
-
-def after(trials: Sequence[Trial], ranges: Ranges, objective: Objective, rows: int, spread: float = math.nan) -> Findings:
-    """Say what the trials' figures are worth.
-
-    Two trials' scores are told apart only beyond 1.96 standard errors of their difference: by the spread of equal trials with
-    other seeds where it is known, else, for accuracies, by the binomial standard error sqrt(p (1 - p) / rows) of each (Agresti,
-    Categorical Data Analysis, section 1.3). Both answered the same rows, so the second errs on the careful side.
-
-    Args:
-        trials: Of one search.
-        ranges: The checked space that was searched.
-        objective: What the trials were scored by.
-        rows: Of the validation split.
-        spread: Standard deviation of the score over seeds; NaN when unknown.
-    """
-    completed = [trial for trial in trials if trial.state == "completed" and math.isfinite(trial.score)]
-    best = max(completed, key=lambda trial: trial.score, default=None)
-    if best is None:
-        return Findings(())
-    edges = [_edge(name, entry, best.hyperparameters.get(name)) for name, entry in ranges.items()]
-    told = [sentence for sentence in edges if sentence]
-    by = f"the spread of its seeds ({spread:.2g})" if math.isfinite(spread) else f"the binomial standard error on {rows} validation rows"
-    if not math.isfinite(spread) and objective.weights == ACCURACY.weights:
-        spread = math.sqrt(best.score * (1 - best.score) / rows)
-    margin = _CONFIDENCE * math.sqrt(2) * spread
-    close = [trial for trial in completed if trial is not best and best.score - trial.score <= margin]
-    if close:
-        told.append(
-            f"{len(close)} of the {len(completed) - 1} other trials are within {margin:.2g} of the best: by {by} that may be chance."
-        )
-    return Findings(tuple(told))
-
-
-def _edge(name: str, entry: Mapping[str, Any], value: Any) -> str:
-    """Return a sentence when the best value leans on an end of its range beyond which there could be more."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return ""
-    values = sorted(space.values_of(entry))
-    low, high, continuous = values[0], values[-1], entry["type"] == "float" and "step" not in entry
-    # One of two values is always an end.
-    if low == high or (len(values) < 3 and not continuous):
-        return ""
-    where = (value - low) / (high - low)
-    if entry.get("sampling") == "log":
-        where = math.log(value / low) / math.log(high / low)
-    # Less than no dropout or than one layer there is not.
-    natural = low == 0 or (isinstance(low, int) and low == 1)
-    if where > 1 - _EDGE:
-        return f"The best {name}, {value:.4g}, leans on the upper end of its range: try above {high:.4g}."
-    if where < _EDGE and not natural:
-        return f"The best {name}, {value:.4g}, leans on the lower end of its range: try below {low:.4g}."
-    return ""
 
 
 @dataclass

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from rowmill.data.dataset import Dataset, Examples
 from rowmill.errors import SearchError
@@ -121,36 +120,6 @@ def _leads_to(earlier: Trial, trial: Trial) -> bool:
     shorter = 0 < len(earlier.curve) < len(trial.curve) and earlier.curve == trial.curve[: len(earlier.curve)]
     alike = (earlier.kind, earlier.state, earlier.hyperparameters) == (trial.kind, "completed", trial.hyperparameters)
     return shorter and alike
-
-
-def spread(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return how much seeds alone move what a search found.
-
-    Args:
-        trials: Of one search, as `Registry.siblings` returns them.
-
-    Returns:
-        One row per set of values that was trained with further seeds: `trial` (the search's), `seeds`, and `mean`, `std`, `least`
-        and `most` of the accuracy on the validation split, 0 to 1.
-    """
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        if (trial.kind, trial.state) == ("seed", "completed"):
-            groups.setdefault(str(trial.hyperparameters), []).append(trial)
-    rows: list[dict[str, Any]] = []
-    for values, seeds in groups.items():
-        # Hyperband trains the same values longer and longer, which are no seeds.
-        own = max(
-            (trial for trial in trials if (trial.kind, trial.state, str(trial.hyperparameters)) == ("search", "completed", values)),
-            key=lambda trial: trial.score,
-            default=None,
-        )
-        if own is None:
-            continue
-        found = np.array([trial.accuracy for trial in (own, *seeds)])
-        figures = {"mean": found.mean(), "std": found.std(ddof=1), "least": found.min(), "most": found.max()}
-        rows.append({"trial": ModelId.parse(own.model_id).trial, "seeds": len(found), **figures})
-    return pd.DataFrame(rows, columns=["trial", "seeds", "mean", "std", "least", "most"])
 
 
 def _with_validation(data: Dataset) -> Dataset:

@@ -121,10 +121,10 @@ class Objective:
         """Return a score for people, as in `nll 0.081`."""
         if score == -math.inf:
             return "a limit is broken"
-        name, value = self._single(score)
+        name, value = self.named(score)
         return f"{name} {value:.4f}"
 
-    def _single(self, score: float) -> tuple[str, float]:
+    def named(self, score: float) -> tuple[str, float]:
         """Return the metric's name and value where there is but one, else `objective` and the weighted sum."""
         if len(self.weights) > 1:
             return "objective", score

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.inspection import permutation_importance
 
 from rowmill.records import Trial
 
@@ -33,6 +31,10 @@ def of(trials: Sequence[Trial]) -> tuple[pd.Series, float]:
     varied = [name for name in known.columns.drop("score", errors="ignore") if known[name].astype(str).nunique() > 1]
     if len(known) < FEWEST or not varied or known["score"].nunique() < 2:
         return pd.Series(dtype=float), np.nan
+    # Imported when used: 90 MB that a page which draws everything else need not have.
+    from sklearn.ensemble import RandomForestRegressor  # pylint: disable=import-outside-toplevel
+    from sklearn.inspection import permutation_importance  # pylint: disable=import-outside-toplevel
+
     inputs = np.column_stack([places(known[name]) for name in varied])
     forest = RandomForestRegressor(_TREES, oob_score=True, random_state=0).fit(inputs, known["score"])
     shuffled = permutation_importance(forest, inputs, known["score"], n_repeats=_SHUFFLES, random_state=0)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rowmill.errors import ParameterError
-from rowmill.training import architectures
+from rowmill.training import architectures, builtin
 from rowmill.training.backend import keras
 
 # How a user's own network is trained where its values do not say.
@@ -122,12 +122,12 @@ def find(network: str | Builder, metrics: tuple[str, ...] = ()) -> Network:
         _metric(metric)
     if callable(network):
         return Network(getattr(network, "__name__", "your function"), network, metrics=metrics)
-    if network in architectures.DEFAULTS:
-        own, space = architectures.DEFAULTS[network], architectures.SPACES[network]
-        return Network(network, getattr(architectures, network), dict(own), space, metrics, architectures.FRUGAL[network])
+    if network in builtin.DEFAULTS:
+        own, space = builtin.DEFAULTS[network], builtin.SPACES[network]
+        return Network(network, getattr(architectures, network), dict(own), space, metrics, builtin.FRUGAL[network])
     path, separator, function = network.rpartition(":")
     if not separator or not path.endswith(".py"):
-        known = ", ".join(architectures.DEFAULTS)
+        known = ", ".join(builtin.DEFAULTS)
         raise ParameterError(f"There is no network {network!r}", step=f"use one of {known}, or your own as path/to/file.py:function")
     return Network(network, _load(Path(path), function), metrics=metrics)
 
@@ -185,9 +185,9 @@ def _check_own(name: str, model: Any, pixels: Pixels, classes: int) -> None:
 
 def _optimizer(values: Mapping[str, Any], steps: int) -> Any:
     rate, name, schedule = values["learning_rate"], values["optimizer"], values["schedule"]
-    if schedule not in architectures.SCHEDULES or name not in architectures.OPTIMIZERS:
+    if schedule not in builtin.SCHEDULES or name not in builtin.OPTIMIZERS:
         raise ParameterError(
-            f"The optimizer must be one of {', '.join(architectures.OPTIMIZERS)}, the schedule one of {', '.join(architectures.SCHEDULES)}",
+            f"The optimizer must be one of {', '.join(builtin.OPTIMIZERS)}, the schedule one of {', '.join(builtin.SCHEDULES)}",
             found=f"{name} and {schedule}",
             step="mend the space",
         )

@@ -31,7 +31,7 @@ class Plan:
         workers: Processes that train at the same time, one thread each; 0 trains in this process with all threads.
         address: `host:port` on which workers of other machines are answered, too; empty: none are.
         refit: Whether the best values are trained again on train and validation rows in the end; the time budget does not count it.
-        seeds: So many further seeds of the best values are trained in the end; see `final.spread`.
+        seeds: So many further seeds of the best values are trained in the end; see `findings.spread`.
         members: The candidate averages the probabilities of so many of the best trials.
     """
 
@@ -51,7 +51,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ParameterError(f"There is no algorithm {self.algorithm!r}", step=f"use one of {', '.join(ALGORITHMS)}")
-        for name, least in (("trial_minutes", 0), ("workers", 0), ("seeds", 0), ("members", 1)):
+        for name, least in (("seed", 0), ("trial_minutes", 0), ("workers", 0), ("seeds", 0), ("members", 1)):
             if not getattr(self, name) >= least:
                 raise ParameterError(f"{name} cannot be below {least}", found=repr(getattr(self, name)), step=f"give {least} or more")
         if (self.workers or self.address) and callable(self.network):

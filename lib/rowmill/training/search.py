@@ -12,9 +12,10 @@ from rowmill.data.dataset import Dataset
 from rowmill.errors import SearchError
 from rowmill.records import Candidate, ModelId, Trial
 from rowmill.registry import Registry
-from rowmill.training import checkpoints, checkup, networks, oracles, pace, study, trainer, workers
-from rowmill.training.final import Final, spread
-from rowmill.training.goal import ACCURACY, Goal, Objective
+from rowmill.training import checkpoints, checkup, findings, networks, oracles, pace, study, trainer, workers
+from rowmill.training.final import Final
+from rowmill.training.findings import Findings, Ranges, spread
+from rowmill.training.goal import Goal, Objective
 from rowmill.training.lines import Lines
 from rowmill.training.plan import Plan
 from rowmill.training.study import Study, number, progress
@@ -27,7 +28,7 @@ WATCH_EVERY_SECONDS = 1.0
 Live = Callable[[Sequence[Trial]], None]
 
 
-def run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None) -> Candidate:
+def run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None, found: Findings | None = None) -> Candidate:
     """Search, and return the best trial with its network at its best epoch.
 
     Every trial writes one row when it starts and one when it ends. A search of the same plan and data set version that was cut
@@ -38,18 +39,30 @@ def run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None
         registry: Where the rows go.
         plan: What to search.
         watch: Called about once a second while trials run, and after each, with what `progress` returns.
+        found: What `check_up` found; kept with the search for those who look at it.
 
     Raises:
         ParameterError: The plan cannot be used.
         SearchError: Every trial failed, or the search was interrupted by hand.
     """
-    return _run(data, registry, plan, watch)
+    return _run(data, registry, plan, _Beside(watch, found))
 
 
-def _run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None, kind: str = "search") -> Candidate:
+@dataclass(frozen=True)
+class _Beside:
+    """What a search is given beside its plan and data."""
+
+    watch: Live | None = None
+    found: Findings | None = None
+    kind: str = "search"
+
+
+def _run(data: Dataset, registry: Registry, plan: Plan, beside: _Beside) -> Candidate:
     plan, job = _settled(plan, data)
     with study.opened(registry, plan, data.version) as opened, _light_collections():
-        record = _Record(opened, registry, plan, watch, Lines(plan.goal), kind)
+        if beside.found:
+            opened.keep_findings(beside.found.sentences)
+        record = _Record(opened, registry, plan, beside.watch, Lines(plan.goal), beside.kind)
         oracle = record.oracle(job)
         try:
             if plan.workers or plan.address:
@@ -70,17 +83,16 @@ def _run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = Non
     return candidate
 
 
-def check_up(data: Dataset, plan: Plan) -> checkup.Findings:
+def check_up(data: Dataset, plan: Plan) -> Findings:
     """Look, before the first trial, for what would waste the search; see `checkup.before`."""
     plan, job = _settled(plan, data)
     return checkup.before(job.network, _ranges(plan), data, plan.goal)
 
 
-def look_back(data: Dataset, plan: Plan, trials: Sequence[Trial]) -> checkup.Findings:
-    """Say what the figures of a search's trials are worth; by the spread of its seeds, where it has some; see `checkup.after`."""
-    (plan, job), own = _settled(plan, data), [trial for trial in trials if trial.kind == "search"]
-    deviations = spread(trials)["std"].tolist() if job.objective.weights == ACCURACY.weights else []
-    return checkup.after(own, _ranges(plan), job.objective, len(data.validation.keys), deviations[0] if deviations else math.nan)
+def look_back(data: Dataset, plan: Plan, trials: Sequence[Trial]) -> Findings:
+    """Say what the figures of a search's trials are worth; see `findings.look_back`."""
+    plan, job = _settled(plan, data)
+    return findings.look_back(trials, _ranges(plan), job.objective, len(data.validation.keys))
 
 
 def _settled(plan: Plan, data: Dataset) -> tuple[Plan, Job]:
@@ -88,7 +100,7 @@ def _settled(plan: Plan, data: Dataset) -> tuple[Plan, Job]:
     return plan, job_of(plan, data)
 
 
-def _ranges(plan: Plan) -> Mapping[str, Mapping[str, Any]]:
+def _ranges(plan: Plan) -> Ranges:
     assert isinstance(plan.space, Mapping)
     return plan.space
 
@@ -120,7 +132,7 @@ def train(data: Dataset, registry: Registry, plan: Plan, values: Mapping[str, An
         ranges = {name: {"type": "choice", "values": [own[name]]} for name in list(own)[:1]}
     # One trial of Hyperband's would be its first bracket's, which is short.
     once = replace(plan, space=ranges, goal=goal, seed=seed, algorithm="random", refit=False, seeds=0, members=1)
-    return _run(data, registry, once, kind="train")
+    return _run(data, registry, once, _Beside(kind="train"))
 
 
 @dataclass

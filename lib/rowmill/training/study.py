@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from rowmill.registry import Registry
 from rowmill.tables import from_row, to_row
 from rowmill.training.plan import Plan
 
-_RECORD, _MEMORY = "trial.json", "oracle.json"
+_RECORD, _MEMORY, _FINDINGS, _FINISHED = "trial.json", "oracle.json", "findings.json", "finished"
 
 
 class UnwritableError(SearchError):
@@ -92,13 +92,43 @@ class Study:
             return kept
         return {}
 
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """What changes with each change of a trial's record; to ask it costs less than to read them."""
+        return tuple(sorted(path.stat().st_mtime_ns for path in self.folder.glob(f"t*/{_RECORD}")))
+
+    @property
+    def touched(self) -> float:
+        """When something in its folder was put in place last, in seconds since 1970."""
+        return self.folder.stat().st_mtime
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end, so that nothing is left to resume."""
+        return (self.folder / _FINISHED).exists()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process of this machine trains it."""
+        return jobs.held(self.folder.parent.parent, _lock_name(self.experiment))
+
+    def keep_findings(self, sentences: Sequence[str]) -> None:
+        """Keep what the check-up found before the first trial."""
+        write(self.folder / _FINDINGS, json.dumps(list(sentences)).encode())
+
+    def findings(self) -> tuple[str, ...]:
+        """Return what the check-up found; nothing where none was made."""
+        with contextlib.suppress(OSError, ValueError):
+            return tuple(map(str, json.loads((self.folder / _FINDINGS).read_text("utf-8"))))
+        return ()
+
     def keep_time(self) -> None:
         """Write down the seconds spent."""
         write(self.folder / "spent", json.dumps(round(self.spent, 3)).encode())
 
     def finish(self) -> None:
         """Mark the search as done; what only a resume needs goes."""
-        write(self.folder / "finished", b"")
+        write(self.folder / _FINISHED, b"")
         shutil.rmtree(self.folder / "data", ignore_errors=True)
 
 
@@ -117,6 +147,15 @@ def progress(state: Path, experiment: str) -> list[Trial]:
     folders = _newest_first(state)
     chosen = state / "searches" / experiment if experiment else next(iter(folders), state / "none")
     return Study(chosen, {}, "", "", 0).trials()
+
+
+def known(state: Path, most: int) -> list[Study]:
+    """Return so many of this machine's searches, the one that began last first; a damaged one is left out."""
+    found = []
+    for folder in _newest_first(state)[:most]:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found.append(joined(folder))
+    return found
 
 
 @contextlib.contextmanager
@@ -190,7 +229,7 @@ def _resumed(state: Path, plan: Plan, version: DatasetVersion, stack: contextlib
                 continue
             stack.enter_context(_lock(state, study.experiment))
             # Asked under the lock: until now it may have been running.
-            if not (folder / "finished").exists():
+            if not study.is_finished:
                 return study
     return None
 
@@ -206,7 +245,11 @@ def _begun(state: Path, plan: Plan, version: DatasetVersion, stack: contextlib.E
 
 
 def _lock(state: Path, experiment: str) -> contextlib.AbstractContextManager[None]:
-    return jobs.lock(state, f"search-{experiment}", what=f"search {experiment}")
+    return jobs.lock(state, _lock_name(experiment), what=f"search {experiment}")
+
+
+def _lock_name(experiment: str) -> str:
+    return f"search-{experiment}"
 
 
 def _seconds_before(study: Study) -> float:
