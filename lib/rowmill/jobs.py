@@ -185,6 +185,10 @@ def _launch(state: Path, job: Job, told: Mapping[str, str]) -> psutil.Process:
         )
     _children.append(child)
     process = psutil.Process(child.pid)
+    # A process that was born a moment ago has no command yet, by which it is found.
+    with contextlib.suppress(psutil.Error):
+        while not process.cmdline() and child.poll() is None:
+            time.sleep(0.001)
     entry = _entry_path(state, job.name)
     new = entry.with_suffix(".new")
     new.write_text(json.dumps({"pid": process.pid, "command": list(job.command), **told}), "utf-8")

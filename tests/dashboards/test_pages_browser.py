@@ -111,7 +111,8 @@ def png(pixels: np.ndarray, times: int) -> bytes:
 
 def check_readable(page: Page) -> None:
     """Let axe-core look for what keeps the page from readers with other senses, and the window for what is cut off."""
-    found = [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+    violations = Axe().run(page).response["violations"]
+    found = [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations if v["impact"] in ("serious", "critical")]
     assert not found, found
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 

@@ -158,7 +158,7 @@ def test_differences_that_may_be_chance_are_told() -> None:
     )
     assert "2 of the 3" in findings.after(trials, RANGES, ACCURACY, rows=150).sentences[0]
     assert not findings.after(trials, RANGES, ACCURACY, rows=100_000).sentences
-    assert "by the spread of its seeds (0.011)" in findings.after(trials, RANGES, ACCURACY, rows=361, spread=0.011).sentences[0]
+    assert "by the spread of its seeds (0.011)" in findings.after(trials, RANGES, ACCURACY, rows=361, deviation=0.011).sentences[0]
     assert not findings.after(trials, RANGES, Objective.parse("nll"), rows=361).sentences
 
 

@@ -102,4 +102,5 @@ def _column(model_id: str, shares: Mapping[str, float], truth: str, most: int, *
     is_right = best == truth
     mark = parts.badge(words.say("tryit.right" if is_right else "tryit.wrong"), "good" if is_right else "bad") if truth else ""
     head = f'<p class="rm-best"><b>{escape(best)}</b> <span>{100 * share:.1f} %</span> {mark}</p>'
-    return f'<div class="rm-column"><p class="rm-quiet"><span class="rm-id">{escape(model_id)}</span> {serves}</p>{head}{plots.bars(bars)}</div>'
+    name = f'<p class="rm-quiet"><span class="rm-id">{escape(model_id)}</span> {serves}</p>'
+    return f'<div class="rm-column">{name}{head}{plots.bars(bars)}</div>'

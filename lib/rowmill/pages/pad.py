@@ -17,7 +17,7 @@ def _file(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
-class _Tool(anywidget.AnyWidget):
+class _Tool(anywidget.AnyWidget):  # pylint: disable=abstract-method  # ipywidgets refuses to be copied
     """A widget whose words come from the table."""
 
     words = traitlets.Dict().tag(sync=True)
@@ -26,7 +26,7 @@ class _Tool(anywidget.AnyWidget):
         super().__init__(words=words.section("tryit"), **given)
 
 
-class Pad(_Tool):
+class Pad(_Tool):  # pylint: disable=abstract-method  # ipywidgets refuses to be copied
     """A pad to draw on; it sends `{"strokes": ...}`, as `drawing.image` takes them.
 
     Attributes:
@@ -41,14 +41,14 @@ class Pad(_Tool):
     ground = traitlets.Int(Style.ground).tag(sync=True)
 
 
-class Drop(_Tool):
+class Drop(_Tool):  # pylint: disable=abstract-method  # ipywidgets refuses to be copied
     """A place for image files; it sends `{"names": ...}` with the files as buffers, or `{"refused": sentence}`."""
 
     _esm = _file("drop.js")
     limits = traitlets.Dict(LIMITS).tag(sync=True)
 
 
-class Command(_Tool):
+class Command(_Tool):  # pylint: disable=abstract-method  # ipywidgets refuses to be copied
     """A command to copy; nothing is shown while it is empty."""
 
     _esm = _file("copy.js")

@@ -1,5 +1,6 @@
 """Charts of a page as plain SVG and HTML, in the page's own colours, light and dark; matplotlib would cost each viewer 28 MB."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -22,19 +23,7 @@ def lines(series: Mapping[str, Sequence[Point]], across: str, up: str, behind: S
     """
     kept = {name: _finite(points) for name, points in series.items() if _finite(points)}
     quiet = [_finite(points) for points in behind if _finite(points)]
-    every = [point for points in (*kept.values(), *quiet) for point in points]
-    if not every:
-        return ""
-    xs, ys = ticks(*_ends([x for x, _ in every])), ticks(*_ends([y for _, y in every]))
-    x_of, y_of = _scale(xs, _LEFT, _WIDE - _RIGHT), _scale(ys, _HIGH - _BELOW, _TOP)
-    drawn = [_curve([(x_of(x), y_of(y)) for x, y in points], "quiet") for points in quiet]
-    drawn += [_curve([(x_of(x), y_of(y)) for x, y in points], _COLOURS[place % 4]) for place, points in enumerate(kept.values())]
-    said = "; ".join(f"{name}: {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in kept.items())
-    label = escape(f"{up} by {across}. {said}")
-    inside = "".join((*_grid(xs, ys), *drawn, *_axis_words(across, up)))
-    legend = "".join(f'<span class="rm-key rm-of-{_COLOURS[place % 4]}">{escape(name)}</span>' for place, name in enumerate(kept))
-    svg = f'<svg class="rm-plot" viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{label}">{inside}</svg>'
-    return svg + (f'<p class="rm-legend">{legend}</p>' if len(kept) > 1 else "")
+    return _chart(kept, quiet, across, up) if kept or quiet else ""
 
 
 def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], rows: str, columns: str) -> str:
@@ -74,6 +63,23 @@ def ticks(low: float, high: float) -> list[float]:
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
     first = math.floor(low / step + 1e-9)
     return [step * place for place in range(first, math.ceil(high / step - 1e-9) + 1)]
+
+
+def _chart(kept: Mapping[str, Sequence[Point]], quiet: Sequence[Sequence[Point]], across: str, up: str) -> str:
+    every = [point for points in (*kept.values(), *quiet) for point in points]
+    xs, ys = ticks(*_ends([x for x, _ in every])), ticks(*_ends([y for _, y in every]))
+    x_of, y_of = _scale(xs, _LEFT, _WIDE - _RIGHT), _scale(ys, _HIGH - _BELOW, _TOP)
+    coloured = [*(("quiet", points) for points in quiet), *zip(itertools.cycle(_COLOURS), kept.values(), strict=False)]
+    drawn = [_curve([(x_of(x), y_of(y)) for x, y in points], colour) for colour, points in coloured]
+    said = "; ".join(f"{name}: {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in kept.items())
+    inside = "".join((*_grid(xs, ys), *drawn, *_axis_words(across, up)))
+    svg = f'<svg class="rm-plot" viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{escape(f"{up} by {across}. {said}")}">{inside}</svg>'
+    return svg + _legend(list(kept))
+
+
+def _legend(names: Sequence[str]) -> str:
+    keys = [f'<span class="rm-key rm-of-{_COLOURS[place % 4]}">{escape(name)}</span>' for place, name in enumerate(names)]
+    return f'<p class="rm-legend">{"".join(keys)}</p>' if len(names) > 1 else ""
 
 
 def _finite(points: Sequence[Point]) -> list[Point]:

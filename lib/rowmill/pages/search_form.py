@@ -37,7 +37,7 @@ Row = Mapping[str, Any]  # a range's cells as texts, by `_COLUMNS`; beside them 
 Values = Mapping[str, str]
 
 
-class Form(anywidget.AnyWidget):
+class Form(anywidget.AnyWidget):  # pylint: disable=abstract-method  # ipywidgets refuses to be copied
     """Fields and ranges; sends `{"values": ..., "rows": ...}` when the viewer has written something, and shows `faults`.
 
     Attributes:
@@ -50,9 +50,9 @@ class Form(anywidget.AnyWidget):
     faults = traitlets.Dict().tag(sync=True)
     words = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, **content: Any) -> None:
+    def __init__(self, **given: Any) -> None:
         empty = {"groups": [], "values": {}, "rows": [], "known": [], "free": False, "has_ranges": False}
-        super().__init__(content={**empty, **content}, words=words.section("form"))
+        super().__init__(content={**empty, **given}, words=words.section("form"))
         self.add_class("rm-form")
 
 

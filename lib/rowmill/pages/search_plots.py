@@ -64,10 +64,11 @@ def parallel(trials: Sequence[Trial]) -> str:
         points = " ".join(f"{_SIDE + gap * place:.1f},{_y(height):.1f}" for place, height in enumerate(heights[row]))
         drawn.append(f'<polyline class="rm-curve rm-of-{"accent" if row == order[-1] else "quiet"}" points="{points}"/>')
     axes = [_axis(_SIDE + gap * place, str(name), ended[name]) for place, name in enumerate(names)]
-    label = escape(words.say("search.parallel_note"))
+    label, title = escape(words.say("search.parallel_note")), escape(words.say("search.parallel"))
     return (
-        f'<div class="rm-scroll" tabindex="0" role="region" aria-label="{escape(words.say("search.parallel"))}">'
-        f'<svg class="rm-plot rm-parallel" viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{label}">{"".join((*drawn, *axes))}</svg></div>'
+        f'<div class="rm-scroll" tabindex="0" role="region" aria-label="{title}">'
+        f'<svg class="rm-plot rm-parallel" viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{label}">'
+        f"{''.join((*drawn, *axes))}</svg></div>"
     )
 
 
@@ -113,7 +114,7 @@ def _floor(trials: Sequence[Trial]) -> float:
     """Return the score below which nothing is drawn: weak trials and first epochs would squeeze all that matters into a line."""
     known = np.array([reached(trial) for trial in trials])
     known = known[np.isfinite(known)]
-    if not len(known):
+    if not known.size:
         return -math.inf
     spread = 1.5 * (known.max() - np.median(known))
     # Of a single trial its own course says what is much.

@@ -42,13 +42,13 @@ class Watch:
         self._drawn: tuple[Any, ...] = ()
         self._ended: tuple[Any, ...] = ()
         self._which = parts.field(ipywidgets.Dropdown, words.say("search.which"), options=[])
-        self._head, self._pictures, self._doctor, self._end, self._about = (parts.html() for _ in range(5))
+        self._html = {name: parts.html() for name in ("head", "pictures", "doctor", "end", "about")}
         self._table = Table(words.say("search.table"), search_view.columns(), self._choose)
         self._table.add_class("rm-trials")
         self._values = Form()
         self._given: dict[str, str] = {}
         self._buttons = {name: self._button(name) for name in ("stop", "resume", "again", "train")}
-        self._chosen = parts.column(self._about, self._values, parts.row(self._buttons["train"]), self._trained, name="rm-chosen")
+        self._chosen = parts.column(self._html["about"], self._values, parts.row(self._buttons["train"]), self._trained, name="rm-chosen")
         self.root = self._lay()
 
     def refresh(self, is_busy: bool) -> None:
@@ -66,7 +66,7 @@ class Watch:
         self._offer({search_view.label(search): search.experiment for search in searches})
         shown = next((search for search in searches if search.experiment == self._experiment), None)
         if shown is None:
-            self._head.value = f'<p class="rm-quiet">{escape(words.say("search.none"))}</p>'
+            self._html["head"].value = f'<p class="rm-quiet">{escape(words.say("search.none"))}</p>'
         else:
             self._show(shown)
         self._allow(is_busy)
@@ -78,7 +78,16 @@ class Watch:
         for widget in (self._which, self._chosen, self._table):
             parts.show(widget, False)
         return parts.card(
-            "", self._which, self._head, actions, self._notice, self._pictures, self._doctor, self._table, self._chosen, self._end
+            "",
+            self._which,
+            self._html["head"],
+            actions,
+            self._notice,
+            self._html["pictures"],
+            self._html["doctor"],
+            self._table,
+            self._chosen,
+            self._html["end"],
         )
 
     def _button(self, name: str) -> ipywidgets.Button:
@@ -90,7 +99,7 @@ class Watch:
     def _turn_to(self, experiment: str) -> None:
         if experiment != self._experiment:
             self._experiment, self._trial, self._drawn, self._ended = experiment, "", (), ()
-            self._end.value = ""
+            self._html["end"].value = ""
             parts.show(self._chosen, False)
 
     def _offer(self, searches: Mapping[str, str]) -> None:
@@ -105,25 +114,25 @@ class Watch:
         if mark == self._drawn:
             return
         view = self.view = search_view.look(shown)
-        self._head.value, self._pictures.value = search_view.head(view), search_view.pictures(view, self._trial)
+        self._html["head"].value, self._html["pictures"].value = search_view.head(view), search_view.pictures(view, self._trial)
         self._table.fill(search_view.rows(view))
         parts.show(self._table, bool(view.trials))
         self._drawn = mark
         if view.stage == "running":
-            self._doctor.value, self._end.value, self._ended = search_view.sentences(shown.findings()), "", ()
+            self._html["doctor"].value, self._html["end"].value, self._ended = search_view.sentences(shown.findings()), "", ()
         elif self._ended != mark[:2]:
             self._ended = mark[:2]
             self._look_back(view)
 
     def _look_back(self, view: View) -> None:
         """Draw what only an end shows."""
-        self._doctor.value = search_view.sentences((*view.study.findings(), *self._worth(view)))
+        self._html["doctor"].value = search_view.sentences((*view.study.findings(), *self._worth(view)))
         lines, charts = search_plots.parallel(view.trials), []
         if lines:
             charts.append((words.say("search.parallel"), f'{lines}<p class="rm-quiet">{escape(words.say("search.parallel_note"))}</p>'))
         if view.trials:
             charts.append((words.say("search.mattered"), search_plots.mattered(*_mattered(view.trials))))
-        self._end.value = "".join(f"<h3>{escape(title)}</h3>{chart}" for title, chart in charts)
+        self._html["end"].value = "".join(f"<h3>{escape(title)}</h3>{chart}" for title, chart in charts)
 
     def _worth(self, view: View) -> Sequence[str]:
         """Return what the trials' figures are worth; nothing where the data set version is not on record any more."""
@@ -147,7 +156,7 @@ class Watch:
         if view is None or trial is None:
             return
         self._trial = model_id
-        self._about.value = _about(view, trial)
+        self._html["about"].value = _about(view, trial)
         self._given = {**{name: str(value) for name, value in trial.hyperparameters.items() if name != "network"}, "seed": str(trial.seed)}
         fields = [{"name": name, "label": name} for name in self._given]
         self._values.content = {

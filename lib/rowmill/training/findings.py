@@ -68,7 +68,7 @@ def of_data(data: Dataset) -> tuple[str, ...]:
     return tuple(found)
 
 
-def after(trials: Sequence[Trial], ranges: Ranges, objective: Objective, rows: int, spread: float = math.nan) -> Findings:
+def after(trials: Sequence[Trial], ranges: Ranges, objective: Objective, rows: int, deviation: float = math.nan) -> Findings:
     """Say what the trials' figures are worth.
 
     Two trials' scores are told apart only beyond 1.96 standard errors of their difference: by the spread of equal trials with
@@ -80,7 +80,7 @@ def after(trials: Sequence[Trial], ranges: Ranges, objective: Objective, rows: i
         ranges: The checked space that was searched.
         objective: What the trials were scored by.
         rows: Of the validation split.
-        spread: Standard deviation of the score over seeds; NaN when unknown.
+        deviation: Standard deviation of the score over seeds; NaN when unknown.
     """
     completed = [trial for trial in trials if trial.state == "completed" and math.isfinite(trial.score)]
     best = max(completed, key=lambda trial: trial.score, default=None)
@@ -88,10 +88,14 @@ def after(trials: Sequence[Trial], ranges: Ranges, objective: Objective, rows: i
         return Findings(())
     edges = [_edge(name, entry, best.hyperparameters.get(name)) for name, entry in ranges.items()]
     told = [sentence for sentence in edges if sentence]
-    by = f"the spread of its seeds ({spread:.2g})" if math.isfinite(spread) else f"the binomial standard error on {rows} validation rows"
-    if not math.isfinite(spread) and objective.weights == ACCURACY.weights:
-        spread = math.sqrt(best.score * (1 - best.score) / rows)
-    margin = _CONFIDENCE * math.sqrt(2) * spread
+    by = (
+        f"the spread of its seeds ({deviation:.2g})"
+        if math.isfinite(deviation)
+        else f"the binomial standard error on {rows} validation rows"
+    )
+    if not math.isfinite(deviation) and objective.weights == ACCURACY.weights:
+        deviation = math.sqrt(best.score * (1 - best.score) / rows)
+    margin = _CONFIDENCE * math.sqrt(2) * deviation
     close = [trial for trial in completed if trial is not best and best.score - trial.score <= margin]
     if close:
         told.append(
