@@ -1,7 +1,7 @@
 """Cloud Run's rules, pure: what a posted service becomes, which revision gets the traffic, what may be deleted.
 
-A service is posted and shown as a Knative object (`serving.knative.dev/v1`), whose spec is the wish and whose status is what is. Each change
-of the spec is a generation; a changed template makes a revision. Nothing is shifted before a revision is known to be ready.
+A service is posted and shown as a Knative object (`serving.knative.dev/v1`), whose spec is the wish and whose status is what is. Each
+change of the spec is a generation; a changed template makes a revision. Nothing is shifted before a revision is known to be ready.
 """
 
 import copy

@@ -99,9 +99,9 @@ class Google:
         targets = self.service(name).traffic
         return {target["revisionName"]: target["percent"] for target in targets if target.get("percent")}
 
-    def fail(self, pattern: str, code: int, message: str = "", *, late: bool = False, skip: int = 0, times: int = 1) -> Fault:
+    def fail(self, pattern: str, code: int, *, late: bool = False, skip: int = 0, times: int = 1) -> Fault:
         """Answer calls with an error; `late`: after they were carried out."""
-        return self.proxy.faults.add(Fault(pattern, failing(code, message), late, skip, times))
+        return self.proxy.faults.add(Fault(pattern, failing(code), late, skip, times))
 
     def refuse(self, pattern: str, *, late: bool = False, skip: int = 0, times: int = 1) -> Fault:
         """Reset the connection of calls."""

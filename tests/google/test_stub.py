@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -98,6 +99,9 @@ def test_a_revision_that_does_not_start_gets_no_traffic_and_says_why(google: Goo
     google.deploy("digits", source("raise SystemExit"), "worse", traffic=False)
     moved = update(google, "--to-revisions=digits-third=100")
     assert moved.returncode == 1 and google.traffic("digits") == {"digits-third": 100}
+    google.shift("digits", {"digits-worse": 50, "digits-third": 50})
+    routes = next(shown for shown in describe(google)["status"]["conditions"] if shown["type"] == "RoutesReady")
+    assert google.traffic("digits") == {"digits-third": 100} and routes["status"] == "False" and "'digits-worse'" in routes["message"]
     public(google)
     assert httpx.get(google.address(google.service("digits"))).text == "digits-third/?"
 
@@ -156,6 +160,8 @@ def test_connections_that_break_or_hang(google: Google, source: Write) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         google.gcloud("run", "services", "describe", "digits", f"--region={REGION}", timeout=4)
     google.mend()
+    with socket.create_connection(("127.0.0.1", google.proxy.port)) as cut:
+        cut.sendall(b"POST http://oauth2.googleapis.com/token HTTP/1.1\r\nHost: oauth2.googleapis.com\r\nContent-Length: 9\r\n\r\nhalf")
     assert [str(seen).rsplit(" ", 1)[1] for seen in google.requests if "GET" in str(seen)] == ["0", "200", "0"]
 
 
@@ -268,7 +274,7 @@ def test_commands_of_a_project_are_accepted(google: Google) -> None:
         "projects create another-1234",
         "billing projects link another-1234 --billing-account=012345-6789AB-CDEF01",
         f"logging sinks create answers bigquery.googleapis.com/projects/{google.project}/datasets/rowmill --log-filter=severity>=INFO",
-        "scheduler jobs create http nightly --location=europe-west1 --schedule=@daily --uri=https://example.org --oidc-service-account-email=a@b.c",
+        "scheduler jobs create http nightly --location=europe-west1 --schedule=@daily --uri=https://example.org",
     ):
         done = google.gcloud(*line.split())
         assert done.returncode == 0, (line, done.stderr)
