@@ -4,6 +4,7 @@ import json
 import random
 import socket
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_who_is_slower_is_told_of_the_conflict(google: Google, source: Write) ->
     assert describe(google)["metadata"]["annotations"]["serving.knative.dev/lastModifier"] == "somebody@example.org"
     taken = deploy(google, source("# other"), "one")
     assert taken.returncode == 1 and "already exists" in taken.stderr
+
+
+def test_changes_that_overlap_are_all_settled(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    slow = threading.Thread(target=google.deploy, args=("digits", source("import time; time.sleep(1)"), "slow"))
+    slow.start()
+    while "digits-slow" not in google.service("digits").revisions:
+        slow.join(0.01)
+    google.shift("digits", {"digits-one": 100})
+    slow.join()
+    conditions = {shown["type"]: shown["status"] for shown in describe(google)["status"]["conditions"]}
+    assert google.traffic("digits") == {"digits-one": 100} and google.service("digits").latest_ready == "digits-slow"
+    assert conditions == {"Ready": "True", "ConfigurationsReady": "True", "RoutesReady": "True"}
 
 
 def test_exit_codes_may_lie_about_traffic(google: Google, source: Write) -> None:
