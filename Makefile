@@ -10,7 +10,7 @@ override SOURCE := $(value SOURCE)
 override PARAMETERS := $(value PARAMETERS)
 export MODEL NAME SOURCE PARAMETERS
 
-.PHONY: help run test check format lab tensorboard pack stop clean lock bench smoke-google
+.PHONY: help run test check format lab tensorboard pack stop clean lock bench screenshots smoke-google
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ lock: ## Compile all locks anew from pyproject.toml, by uv; ARGS=--upgrade takes
 	uv $(COMPILE) $(ARGS) pyproject.toml -o requirements.lock && \
 	uv $(COMPILE) $(ARGS) -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock && \
 	uv $(COMPILE) $(ARGS) -c requirements.lock --group function -o cloud_function/requirements.txt
+
+screenshots: .venv/dev.stamp ## Draw the dashboard's pages anew into .rowmill/screenshots, and those of the README into docs
+	@$(PYTHON) -m pytest -q tests/dashboards -k "Changes or Looks or Search" && cp .rowmill/screenshots/models.png docs/dashboard.png
 
 bench: ## Run one benchmark, as in: make bench NAME=serving
 	@[ -n "$$NAME" ] || { echo "Name a benchmark, as in: make bench NAME=serving" >&2; exit 1; }

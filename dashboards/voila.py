@@ -8,14 +8,17 @@ import tornado.web
 from jupyter_server.auth.identity import IdentityProvider
 from jupyter_server.log import log_request
 from rowmill import settings
-from rowmill.pages import host
+from rowmill.pages import host, words
+from voila.tornado.handler import TornadoVoilaHandler  # pylint: disable=import-error  # it takes this file for Voila
 
 SETTINGS = settings.load()
 TOKEN = host.token(SETTINGS)
-# A page may use what comes from its own address, and nothing else: no request leaves the machine.
+PAGES = host.pages(SETTINGS)
+# A page may use what comes from its own address, and nothing else: no request leaves the machine. blob: is how anywidget
+# hands a widget's JavaScript, which came through the kernel, to the browser.
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'"
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 )
 
 
@@ -25,15 +28,55 @@ class Closed(tornado.web.RequestHandler):  # pylint: disable=abstract-method
     def get(self):
         """Say where the address is."""
         self.set_status(403)
-        self.finish("The dashboard opens with the whole address that `make run` printed behind 'Dashboard:'; its end is a token.")
+        self.finish(words.say("frame.closed"))
+
+
+class Nothing(tornado.web.RequestHandler):  # pylint: disable=abstract-method
+    """In place of what Voila would serve beside the pages: a list of files, their contents, any notebook by its path."""
+
+    def prepare(self):
+        """Refuse whatever is asked."""
+        raise tornado.web.HTTPError(404)
+
+
+class Page(TornadoVoilaHandler):  # pylint: disable=abstract-method
+    """A page at its short address."""
+
+    async def prepare(self):
+        """Take the token out of the address before a kernel sees it: it would stay in its environment and in the browser's history."""
+        await super().prepare()
+        if self.current_user and "token" in self.request.arguments:
+            self.redirect(self.request.path)
+
+    async def get(self, path=None):
+        """Show the page."""
+        # Reading it sets the cookie without which a closed page could not end its kernel.
+        _ = self.xsrf_token
+        await super().get(path)
+
+
+class Door(Page):  # pylint: disable=abstract-method
+    """The dashboard's plain address leads to its first page."""
+
+    @tornado.web.authenticated
+    async def get(self, path=None):
+        """Lead there."""
+        self.redirect(f"/{PAGES[0]}")
 
 
 class Gate(IdentityProvider):  # pylint: disable=abstract-method
     """Lets in who has the token, or the cookie that the token brought."""
 
     def get_handlers(self):
-        """Return the one page that is open to all."""
-        return [("/login", Closed)]
+        """Return what comes before Voila's own addresses."""
+        shared = {
+            "template_paths": self.parent.template_paths,
+            "config": self.parent.config,
+            "voila_configuration": self.parent.voila_configuration,
+        }
+        pages = [(f"/{name}", Page, {**shared, "notebook_path": f"{name}.ipynb"}) for name in PAGES]
+        closed = (r"/voila/(?:render|tree|query|api/contents)(?:/.*)?", Nothing)
+        return [("/login", Closed), closed, ("/", Door, shared), *pages]
 
 
 def redact(record):
@@ -42,17 +85,14 @@ def redact(record):
     return True
 
 
-def receive(handler, **_):
-    """Take the token out of the address before a kernel starts: it would stay in its environment and in the browser's history."""
-    # Reading it sets the cookie without which a closed page could not end its kernel.
-    _ = handler.xsrf_token
-    if "token" in handler.request.arguments:
-        handler.redirect(handler.base_url)
-        raise tornado.web.Finish
+def tell(page_config, notebook_path="", **_):
+    """Tell the template which pages there are, and its words."""
+    here = notebook_path.removesuffix(".ipynb")
+    return {**page_config, "rowmill": {"pages": PAGES, "here": here, "words": words.section("frame")}}
 
 
-for name in ("Voila", "tornado.access", "tornado.application", "tornado.general"):
-    logging.getLogger(name).addFilter(redact)
+for logger in ("Voila", "tornado.access", "tornado.application", "tornado.general"):
+    logging.getLogger(logger).addFilter(redact)
 
 c = get_config()  # noqa: F821  # pylint: disable=undefined-variable  # Voila gives it to this file
 c.Voila.ip = "127.0.0.1"
@@ -76,13 +116,16 @@ c.VoilaConfiguration.allow_theme_override = "NO"
 c.VoilaConfiguration.strip_sources = True
 c.VoilaConfiguration.show_tracebacks = False
 c.VoilaConfiguration.file_allowlist = []
-c.VoilaConfiguration.extension_allowlist = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]
-c.VoilaConfiguration.prelaunch_hook = receive
+c.VoilaConfiguration.extension_allowlist = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
+c.VoilaConfiguration.page_config_hook = tell
+# One warm kernel a page, with the page drawn in it.
+c.VoilaConfiguration.preheat_kernel = True
+c.VoilaConfiguration.default_pool_size = 1
+c.VoilaKernelManager.fill_delay = 0.5
 
-# A kernel whose page is gone ends after ten minutes; one that still deploys may finish when its page is closed.
-c.MappingKernelManager.cull_idle_timeout = 600
-c.MappingKernelManager.cull_interval = 60
+# A closed page ends its kernel; where it cannot, for the browser died or the line broke, the kernel ends within two minutes.
+c.MappingKernelManager.cull_idle_timeout = 60
+c.MappingKernelManager.cull_interval = 20
 c.MappingKernelManager.cull_connected = False
-c.KernelManager.shutdown_wait_time = 90.0
 # Files that only the owner may use, in place of ports that every user of the machine can reach; a socket's path must be short.
 c.KernelManager.transport = "ipc" if len(tempfile.gettempdir()) < 32 else "tcp"

@@ -55,7 +55,8 @@ def test_only_settings_reads_the_environment() -> None:
         ("google", {"bigquery", "client", "patience", "query", "refusals"}),
         ("papermill", {"pipeline"}),
         ("matplotlib", {"charts", "search_charts", "verdict_charts"}),
-        ("ipywidgets", {"models"}),
+        ("ipywidgets", {"change", "model_card", "models", "parts", "serving_card"}),
+        ("anywidget", {"parts", "table"}),
         ("PIL", {"images"}),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rowmill import jobs
+from rowmill import jobs, settings
 from rowmill.errors import BusyError
 
 SLEEP = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"]
@@ -77,6 +77,37 @@ def test_what_a_job_says_is_kept(tmp_path: Path) -> None:
     ).wait()
     assert jobs.last_line(tmp_path, "talker") == "last" and jobs.last_line(tmp_path, "nobody") == ""
     jobs.stop(tmp_path, "talker")
+
+
+def test_of_many_who_start_a_job_at_once_one_succeeds_and_the_others_are_told_who(tmp_path: Path) -> None:
+    code = (
+        f"import sys, time; from pathlib import Path; from rowmill import jobs; from rowmill.errors import BusyError; state = Path({str(tmp_path)!r})\n"
+        f"job = jobs.Job('sleeper', 'a long sleep', {SLEEP!r}, state)\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "try:\n    print(jobs.start_once(state, job).is_running)\nexcept BusyError as error:\n    print(error)\n"
+    )
+    pipe = subprocess.PIPE
+    askers = [subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) for _ in range(5)]
+    assert all(asker.stdout.readline() == "ready\n" for asker in askers)
+    for asker in askers:
+        asker.stdin.write("go\n")
+        asker.stdin.flush()
+    said = sorted(asker.communicate()[0].strip() for asker in askers)
+    assert said[-1] == "True" and len(set(said[:-1])) == 1
+    assert said[0].startswith(f"A long sleep is under way; found started by {settings.actor()} at ")
+    work = jobs.look(tmp_path, "sleeper")
+    assert work.is_running and (work.what, work.actor) == ("a long sleep", settings.actor())
+    assert jobs.stop(tmp_path, "sleeper") and jobs.look(tmp_path, "sleeper") is None
+
+
+def test_a_job_that_ended_is_told_of_and_may_start_again(tmp_path: Path) -> None:
+    says = jobs.Job("talker", "some talk", [sys.executable, "-c", r"print('50 %\r100 %'); print('<b>done')"], tmp_path)
+    for _ in range(2):
+        assert jobs.start_once(tmp_path, says).is_running
+        jobs.find(tmp_path, "talker").wait(20)
+        assert not jobs.look(tmp_path, "talker").is_running
+        assert jobs.tail(tmp_path, "talker") == ["100 %", "<b>done"]  # this job's alone
+    assert jobs.look(tmp_path, "nobody") is None and jobs.tail(tmp_path, "nobody") == []
 
 
 def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("ROWMILL_STATE", "elsewhere")
     found = settings.load(write(tmp_path, "[target]\nport = 9000\n"))
     assert found.target_port == 9001
+    monkeypatch.setenv("ROWMILL_DASHBOARD_READ_ONLY", "true")
+    assert settings.load(tmp_path).dashboard_read_only and not found.dashboard_read_only
     assert found.state == tmp_path / "elsewhere" and found.artefacts_root == tmp_path / "elsewhere/artefacts"
 
 
@@ -56,6 +58,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[target]\nport = 'x'\n", "target.port must be a port from 1 to 65535; found 'x'"),
         ("[target]\nport = 0\n", "target.port must be a port from 1 to 65535; found 0"),
         ("[target]\nport = true\n", "target.port must be a port"),
+        ("[dashboard]\nread_only = 'yes'\n", "dashboard.read_only must be true or false; found 'yes'"),
         ("[warehouse]\nkind = 'postgres'\n", "warehouse.kind must be 'sqlite' or 'bigquery'; found 'postgres'"),
         (
             "[warehouse]\nkind = 'bigquery'\n",

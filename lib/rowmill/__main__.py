@@ -42,7 +42,8 @@ def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
     elif chosen.command == "pack":
         _pack(settings, chosen.model)
     elif chosen.command in _RELEASES:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        logging.basicConfig(format="%(message)s", stream=sys.stdout)
+        logging.getLogger("rowmill").setLevel(logging.INFO)  # the steps, and not each request
         _RELEASES[chosen.command](release.open_service(settings, chosen.service), chosen)
     elif chosen.command == "stop":
         _stop(settings)

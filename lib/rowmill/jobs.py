@@ -1,6 +1,7 @@
 """Work of this machine that outlives its caller: one at a time per name, found again, stopped as a whole."""
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -8,13 +9,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
 from rowmill import settings
 from rowmill.errors import BusyError
+from rowmill.records import now
+
+_TAIL_BYTES = 64 * 1024
 
 # A child that is collected while it runs warns; these are meant to run on.
 _children: list[subprocess.Popen[bytes]] = []
@@ -60,8 +65,85 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Job:
+    """Work to be done outside this process.
+
+    Attributes:
+        name: Of which one may run at a time.
+        what: What it does, as a noun phrase: "a deployment of kx3v9q2m-t001".
+        command: The argument list; never a shell string.
+        cwd: The folder it starts in.
+        variables: Environment variables on top of this process's own.
+    """
+
+    name: str
+    what: str
+    command: Sequence[str]
+    cwd: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The latest job of a name: what it does, who started it and when (UTC), and whether it still runs."""
+
+    name: str
+    what: str
+    actor: str
+    at: datetime.datetime
+    is_running: bool
+
+
+def start_once(state: Path, job: Job) -> Work:
+    """Start a detached job unless one of its name runs; of any number who ask at once, in any processes, one succeeds.
+
+    Its log begins anew. `look` and `tail` show it to everybody, before and after its end.
+
+    Args:
+        state: The folder of local state.
+        job: What to do.
+
+    Raises:
+        BusyError: One of that name runs; the sentence says what it does, who started it and when.
+    """
+    with lock(state, f"job-{job.name}", what=f"the start of {job.what}", wait=5.0):
+        other = look(state, job.name)
+        if other and other.is_running:
+            raise BusyError(
+                f"{other.what[0].upper()}{other.what[1:]} is under way",
+                found=f"started by {other.actor} at {other.at.astimezone():%H:%M:%S}",
+                step="wait until it ends, then try again",
+            )
+        log_path(state, job.name).unlink(missing_ok=True)
+        work = Work(job.name, job.what, settings.actor(), now(), True)
+        _launch(state, job, {"what": work.what, "actor": work.actor, "at": work.at.isoformat()})
+        return work
+
+
+def look(state: Path, name: str) -> Work | None:
+    """Return the latest job that `start_once` started under this name; None where there was none, or `stop` ended it."""
+    entry = _entry(state, name)
+    try:
+        at = datetime.datetime.fromisoformat(entry["at"])
+        return Work(name, entry["what"], entry["actor"], at, find(state, name) is not None)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def tail(state: Path, name: str) -> list[str]:
+    """Return the last lines that the job wrote, of 64 kB at most; a line that was written over is as it was last."""
+    try:
+        with log_path(state, name).open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.rstrip().split("\n")] if text.strip() else []
+
+
 def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> psutil.Process:
-    """Start a detached process that `find` and `stop` know by `name`; its output goes to `log_path`.
+    """Start a detached process that `find` and `stop` know by `name`; its output goes to the end of `log_path`.
 
     Args:
         state: The folder of local state.
@@ -70,13 +152,17 @@ def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: 
         cwd: The folder it starts in.
         variables: Environment variables on top of this process's own.
     """
-    log = log_path(state, name)
+    return _launch(state, Job(name, name, command, cwd, variables), {})
+
+
+def _launch(state: Path, job: Job, told: Mapping[str, str]) -> psutil.Process:
+    log = log_path(state, job.name)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this process on purpose
-            command,
-            cwd=cwd,
-            env=settings.environment(variables),
+            job.command,
+            cwd=job.cwd,
+            env=settings.environment(job.variables),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -84,21 +170,21 @@ def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: 
         )
     _children.append(child)
     process = psutil.Process(child.pid)
-    entry = _entry_path(state, name)
+    entry = _entry_path(state, job.name)
     new = entry.with_suffix(".new")
-    new.write_text(json.dumps({"pid": process.pid, "command": list(command)}), "utf-8")
+    new.write_text(json.dumps({"pid": process.pid, "command": list(job.command), **told}), "utf-8")
     new.replace(entry)
     return process
 
 
 def find(state: Path, name: str) -> psutil.Process | None:
     """Return the running process of the job, or None; a pid that now belongs to another program is not it."""
+    entry = _entry(state, name)
     try:
-        entry = json.loads(_entry_path(state, name).read_text("utf-8"))
         process = psutil.Process(entry["pid"])
         # By its command, not by its start time: that moves when the machine's clock is set.
         return process if process.cmdline() == entry["command"] else None
-    except (FileNotFoundError, psutil.Error, ValueError, KeyError):
+    except (psutil.Error, ValueError, TypeError, KeyError):
         return None
 
 
@@ -147,9 +233,7 @@ def log_path(state: Path, name: str) -> Path:
 
 def last_line(state: Path, name: str) -> str:
     """Return the last line that the job wrote, or an empty text."""
-    path = log_path(state, name)
-    lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.is_file() else []
-    return lines[-1] if lines else ""
+    return (tail(state, name) or [""])[-1]
 
 
 def listening(port: int) -> bool:
@@ -168,3 +252,11 @@ def free_port() -> int:
 
 def _entry_path(state: Path, name: str) -> Path:
     return state / "jobs" / f"{name}.json"
+
+
+def _entry(state: Path, name: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(_entry_path(state, name).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return entry if isinstance(entry, dict) else {}

@@ -39,6 +39,7 @@ class Settings:
         target_latency: The longest that one golden example may take when a model is probed, in milliseconds.
         target_allow_origin: Whose pages may ask the function from a browser, such as `https://example.org`, or `*`; empty: nobody's.
         dashboard_port: Port on 127.0.0.1 of the dashboard.
+        dashboard_read_only: Whether the dashboard only shows: its viewers see all, and its buttons refuse.
         gate: The thresholds of verdicts.
         cloud: Where on Google Cloud a function serves, and as what; for `gcloud`.
     """
@@ -58,6 +59,7 @@ class Settings:
     target_latency: float
     target_allow_origin: str
     dashboard_port: int
+    dashboard_read_only: bool
     gate: Gate = Gate()
     cloud: Cloud = Cloud()
 
@@ -68,7 +70,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "artefacts": {"root": ".rowmill/artefacts"},
     "target": {"kind": "local", "port": 8501, "latency": 1000.0, "allow_origin": ""},
     "cloud": dataclasses.asdict(Cloud()),
-    "dashboard": {"port": 8866},
+    "dashboard": {"port": 8866, "read_only": False},
     "gate": {**dataclasses.asdict(Gate()), "checks": ", ".join(CHECKS)},
 }
 CHOICES = {
@@ -121,6 +123,7 @@ def load(folder: Path | None = None) -> Settings:
         target_latency=values["target"]["latency"],
         target_allow_origin=_origin(values["target"]["allow_origin"]),
         dashboard_port=values["dashboard"]["port"],
+        dashboard_read_only=values["dashboard"]["read_only"],
         gate=Gate(**{**values["gate"], "checks": _checks(values["gate"])}),
         cloud=Cloud(**values["cloud"]),
     )

@@ -35,6 +35,13 @@ def served(mill: Settings) -> str:
         return str(endpoint.describe()["model"])
 
 
+def shared_by_environment(mill: Settings, patch: pytest.MonkeyPatch) -> None:
+    """Let processes that are started from now on find this state, as if it were the project's."""
+    patch.setenv("ROWMILL_STATE", str(mill.state))
+    patch.setenv("ROWMILL_TARGET_PORT", str(mill.target_port))
+    patch.setenv("ROWMILL_DASHBOARD_PORT", str(mill.dashboard_port))
+
+
 def wait_until(true: Callable[[], bool]) -> None:
     """Wait for something that must come true soon."""
     deadline = time.monotonic() + 30

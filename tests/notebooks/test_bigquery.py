@@ -64,9 +64,13 @@ def test_its_dashboard_lists_and_deploys(ran: dict[str, str], models: Registry, 
     listed = [model.model_id for model in models.models("digits")]
     page = chromium.new_page()
     page.goto(ran["Dashboard"])
-    expect(page.locator(".rm-table b.rm-id")).to_have_text(listed, timeout=30000)
+    expect(page.locator(".rm-table tbody td:first-child")).to_have_text(listed, timeout=30000)
     assert ran["Model"] in listed and models.last_deployed("digits") == ran["Model"]
-    page.get_by_title(f"Deploy {listed[0]}").click()
+    page.get_by_role("row", name=listed[0]).click()
+    expect(page.locator(".rm-model h2")).to_contain_text(listed[0])
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    page.get_by_label("Reason").fill("by hand")
+    page.get_by_role("button", name="Deploy now").click()
     expect(page.locator(".rm-now")).to_contain_text(f"{listed[0]} serves", timeout=30000)
     page.close()
     assert models.last_deployed("digits") == listed[0]

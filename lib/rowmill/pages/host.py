@@ -14,7 +14,8 @@ from rowmill.errors import BusyError, EndpointError, IntegrityError
 from rowmill.settings import Settings
 
 JOB = "dashboard"
-NOTEBOOK = "models.ipynb"
+# In the order of the navigation; a page is there when its notebook is.
+PAGES = ("models", "search", "monitor", "runs")
 _START_SECONDS = 60.0
 
 
@@ -44,6 +45,11 @@ def check(settings: Settings) -> None:
             f"Port {settings.dashboard_port} of 127.0.0.1 is in use by another program",
             step="stop that program, or set dashboard.port in rowmill.toml to a free one",
         )
+
+
+def pages(settings: Settings) -> list[str]:
+    """Return the names of the pages that the project has, as they stand in the navigation and in their addresses."""
+    return [name for name in PAGES if (settings.root / "dashboards" / f"{name}.ipynb").is_file()]
 
 
 def token(settings: Settings) -> str:
@@ -76,10 +82,12 @@ def _write_private(path: Path, text: str) -> None:
 def _launch(settings: Settings) -> psutil.Process:
     folder = settings.root / "dashboards"
     # -P: without it the folder's voila.py, Voila's settings, would be imported in place of Voila.
-    command = [sys.executable, "-P", "-m", "voila", NOTEBOOK]
+    command = [sys.executable, "-P", "-m", "voila"]
     own = str(settings.state / "jupyter")
     # The user's own Jupyter is left alone, and cannot change what the dashboard does.
     variables = {"JUPYTER_PATH": str(folder / "share"), "JUPYTER_CONFIG_DIR": own, "JUPYTER_DATA_DIR": own, "IPYTHONDIR": own}
+    # Else Voila would shrug at settings that it cannot read, and start without any: without token, for all.
+    variables["TRAITLETS_APPLICATION_RAISE_CONFIG_FILE_ERROR"] = "1"
     return jobs.start(settings.state, JOB, command, folder, variables)
 
 
