@@ -168,9 +168,9 @@ def test_any_call_can_be_refused(google: Google, source: Write) -> None:
 
 def test_connections_that_break_or_hang(google: Google, source: Write) -> None:
     google.deploy("digits", source(), "one")
-    google.refuse("GET run.googleapis.com", times=1)
+    google.refuse("GET run.googleapis.com")
+    google.hang("GET run.googleapis.com", skip=2)
     assert describe(google)["metadata"]["name"] == "digits"
-    google.hang("GET run.googleapis.com")
     with pytest.raises(subprocess.TimeoutExpired):
         google.gcloud("run", "services", "describe", "digits", f"--region={REGION}", timeout=4)
     google.mend()
@@ -209,6 +209,8 @@ def test_who_may_ask(google: Google, source: Write) -> None:
     refused = google.gcloud("auth", "print-identity-token", f"--audiences={address}")
     assert asked(person) == 200 and "Invalid account type for `--audiences`" in refused.stderr
     policy = ["run", "services", "add-iam-policy-binding", "digits", f"--region={REGION}", "--role=roles/run.invoker"]
+    google.meanwhile(":setIamPolicy", lambda: google.accounts.grant(service.resource, "roles/viewer", "user:she@example.org"))
+    assert "concurrent policy changes" in google.gcloud(*policy, "--member=allUsers").stderr
     assert google.gcloud(*policy, "--member=allUsers").returncode == 0
     assert asked("") == 200
     assert google.gcloud("run", "services", "update", "digits", f"--region={REGION}", "--ingress=internal").returncode == 0
@@ -221,11 +223,14 @@ def test_nothing_is_left_of_what_is_deleted(google: Google, source: Write) -> No
     public(google)
     address = google.address(google.service("digits"))
     latest = google.gcloud("run", "revisions", "delete", "digits-two", f"--region={REGION}", "--quiet")
-    assert latest.returncode == 1 and "cannot be deleted" in latest.stderr
+    assert latest.returncode == 1 and "because it can receive traffic" in latest.stderr
+    google.deploy("digits", source(), "dark", traffic=False)
+    dark = google.gcloud("run", "revisions", "delete", "digits-dark", f"--region={REGION}", "--quiet")
+    assert dark.returncode == 1 and "because it is the latest" in dark.stderr
     assert google.gcloud("run", "revisions", "delete", "digits-one", f"--region={REGION}", "--quiet").returncode == 0
-    assert google.instances.running() == ["digits-two"] and httpx.get(address).status_code == 200
+    assert google.instances.running() == ["digits-two", "digits-dark"] and httpx.get(address).status_code == 200
     listed = google.gcloud("run", "revisions", "list", "--service=digits", f"--region={REGION}", "--format=value(metadata.name)")
-    assert listed.stdout.split() == ["digits-two"]
+    assert listed.stdout.split() == ["digits-dark", "digits-two"]
     assert google.gcloud("run", "services", "delete", "digits", f"--region={REGION}", "--quiet").returncode == 0
     assert not google.instances.running() and httpx.get(address).status_code == 404
     google.deploy("digits", source(), "again")
