@@ -134,7 +134,8 @@ class Run:
             started = self._instances.start(service, revision, self.image(revision))
         except ApiError as error:
             return str(error)
-        return "" if started else _FAILED.format(name=revision.name, line=self._instances.last_line(service, revision))
+        lines = self._instances.lines(service, revision) or ["nothing"]
+        return "" if started else _FAILED.format(name=revision.name, line=lines[-1])
 
     def _named(self, call: Call) -> Service:
         found = self.find(call.names["project"], call.names["service"], call.region)

@@ -22,6 +22,7 @@ from tests.google.fronts import Asked, Chosen, Fronts
 from tests.google.functions import Functions
 from tests.google.gate import Gate
 from tests.google.instances import Instances
+from tests.google.logs import Logs
 from tests.google.projects import Projects
 from tests.google.proxy import Proxy, Seen
 from tests.google.run import Run
@@ -51,9 +52,9 @@ class Google:
         self.run = Run(self.builds, self.instances, self.accounts, self.address)
         self._gate = Gate(self.run, self.accounts, self.instances)
         self._fronts = Fronts(self._choose)
-        functions = Functions(self.run, self.builds, self.accounts)
+        functions, logs = Functions(self.run, self.builds, self.accounts), Logs(self.run, self.instances)
         certificate = tls.certificate(folder)
-        parts = (self.accounts, self.storage, self.projects, self.builds, self.run, functions)
+        parts = (self.accounts, self.storage, self.projects, self.builds, self.run, functions, logs)
         self.proxy = Proxy(
             {line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller, tls.context(certificate)
         )

@@ -95,6 +95,13 @@ def test_a_revision_that_does_not_start_gets_no_traffic_and_says_why(google: Goo
     assert failed.returncode == 1 and "Revision 'digits-bad' is not ready" in failed.stderr and "model.json is not whole" in failed.stderr
     assert google.traffic("digits") == {"digits-good": 100}
     assert describe(google)["status"]["latestReadyRevisionName"] == "digits-good"
+    read = [
+        "logging",
+        "read",
+        "resource.type=cloud_run_revision AND resource.labels.revision_name=digits-bad",
+        "--format=value(textPayload)",
+    ]
+    assert google.gcloud(*read, "--limit=1").stdout.strip() == "model.json is not whole"
     # Traffic moves, yet the latest revision is still not ready: gcloud calls that a failure.
     google.deploy("digits", source(), "third", traffic=False)
     google.deploy("digits", source("raise SystemExit"), "worse", traffic=False)
@@ -204,6 +211,10 @@ def test_who_may_ask(google: Google, source: Write) -> None:
     assert [asked(token) for token in (mine, meant, other, "made.up", "")] == [200, 200, 401, 401, 403]
     assert "<title>403 Forbidden</title>" in httpx.get(address).text
     assert asked(mine, "/healthz") == 404
+    google.accounts.expire()
+    over = google.gcloud("run", "services", "describe", "digits", f"--region={REGION}")
+    assert asked(mine) == 401 and over.returncode == 1 and "UNAUTHENTICATED" in over.stderr
+    assert httpx.get("http://run.googleapis.com/v1/projects/p/locations", proxy=f"http://127.0.0.1:{google.proxy.port}").status_code == 401
     google.log_in_as("me@example.org")
     person = google.gcloud("auth", "print-identity-token").stdout.strip()
     refused = google.gcloud("auth", "print-identity-token", f"--audiences={address}")
@@ -214,7 +225,7 @@ def test_who_may_ask(google: Google, source: Write) -> None:
     assert google.gcloud(*policy, "--member=allUsers").returncode == 0
     assert asked("") == 200
     assert google.gcloud("run", "services", "update", "digits", f"--region={REGION}", "--ingress=internal").returncode == 0
-    assert asked(mine) == 404
+    assert asked(person) == 404
 
 
 def test_nothing_is_left_of_what_is_deleted(google: Google, source: Write) -> None:
