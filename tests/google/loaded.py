@@ -1,8 +1,8 @@
 """Runs gcloud, loaded once: `loaded.py SOCKET .../gcloud.py ARGUMENT...` hands a command to `loaded.py --serve SOCKET .../gcloud.py`.
 
 Most of a command's time goes into importing gcloud. The server has done that, and forks for each command: the child gets its arguments,
-environment, folder and streams, and is gcloud as it is, but for its pauses. After a 5xx and after a connection that broke gcloud asks again, five
-times in half a minute; here in a second or two. Where no server listens, gcloud is loaded and run here.
+environment, folder and streams, and is gcloud as it is, but for its pauses. After a 5xx and after a connection that broke gcloud asks
+again, five times in half a minute; here in a second or two. Where no server listens, gcloud is loaded and run here.
 """
 
 import contextlib
