@@ -122,9 +122,10 @@ def test_a_job_that_starts_while_the_one_before_is_being_stopped_stays_known(tmp
     stopping = threading.Thread(target=jobs.stop, args=(tmp_path, "sleeper"))
     stopping.start()
     first.wait(10)
-    assert stopping.is_alive()
+    assert stopping.is_alive() and jobs.is_changing(tmp_path, "sleeper")
     jobs.start_once(tmp_path, jobs.Job("sleeper", "the second sleep", SLEEP, tmp_path))
     stopping.join()
+    assert not jobs.is_changing(tmp_path, "sleeper")
     assert jobs.look(tmp_path, "sleeper").what == "the second sleep" and jobs.find(tmp_path, "sleeper") is not None
     jobs.stop(tmp_path, "sleeper")
 

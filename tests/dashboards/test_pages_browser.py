@@ -234,6 +234,7 @@ class TestSearch:
         second.get_by_role("button", name="Stop").click()
         for page in (first, second):
             expect(page.locator(".rm-now")).to_have_text(re.compile(rf"{running.experiment}\s+stopped"), timeout=20000)
+            expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=20000)
         before = max(len(trial.curve) for trial in running.trials())
         first.get_by_role("button", name="Resume").click()
         expect(second.get_by_role("button", name="Stop")).to_be_visible(timeout=5000)
