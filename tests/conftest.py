@@ -96,11 +96,12 @@ def on_bigquery(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(scope="session")
-def google_login(tmp_path_factory: pytest.TempPathFactory) -> Login:
+def google_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
     """A throwaway account that gcloud is logged in as."""
     if shutil.which("gcloud") is None:
         pytest.skip("NO GCLOUD: Google as a place to serve was NOT tested; bring it by `apt-get install google-cloud-cli`")
-    return stub.logged_in(tmp_path_factory.mktemp("gcloud"))
+    with stub.logged_in(tmp_path_factory.mktemp("gcloud")) as login:
+        yield login
 
 
 @pytest.fixture

@@ -54,7 +54,9 @@ class Accounts:
     def grant(self, resource: str, role: str, *members: str) -> None:
         """Add members, such as `allUsers`, to a role."""
         with self._lock:
-            self._policy(resource)["bindings"].append({"role": role, "members": list(members)})
+            policy = self._policy(resource)
+            policy["bindings"].append({"role": role, "members": list(members)})
+            policy["etag"] = _etag()
 
     def members(self, resource: str, roles: Iterable[str]) -> set[str]:
         """Return who has one of the roles on the resource."""

@@ -55,10 +55,11 @@ class Builds:
         folder = self._folder / f"source-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         if zipfile.is_zipfile(io.BytesIO(content)):
-            zipfile.ZipFile(io.BytesIO(content)).extractall(folder)
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                archive.extractall(folder)
         else:
-            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                archive.extractall(folder, filter="data")
+            with tarfile.open(fileobj=io.BytesIO(content)) as tarball:
+                tarball.extractall(folder, filter="data")
         if not (folder / "main.py").is_file():
             raise ApiError(400, NO_MAIN)
         digest = "sha256:" + hashlib.sha256(content + target.encode() + folder.name.encode()).hexdigest()

@@ -83,11 +83,11 @@ class Faults:
         raise Refused
 
 
-def failing(code: int, message: str = "", status: str = "") -> Act:
+def failing(code: int) -> Act:
     """Return what answers with an error."""
 
     def act(call: Call) -> Response | None:
-        raise ApiError(code, message or f"The call was refused with {code} on purpose: {call.request.path}", status)
+        raise ApiError(code, f"The call was refused with {code} on purpose: {call.request.path}")
 
     return act
 

@@ -35,10 +35,10 @@ class Instance:
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
-    def last_line(self) -> str:
-        """Return the last line of the log that says something."""
-        lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.is_file() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    def lines(self) -> list[str]:
+        """Return the lines of the log that say something."""
+        text = self.log.read_text("utf-8", "replace") if self.log.is_file() else ""
+        return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 class Instances:
@@ -66,9 +66,9 @@ class Instances:
                     return ""
         return f"http://127.0.0.1:{instance.port}"
 
-    def last_line(self, service: Service, revision: Revision) -> str:
-        """Return the last line of the revision's log."""
-        return self._of(service, revision).last_line()
+    def lines(self, service: Service, revision: Revision) -> list[str]:
+        """Return what the revision wrote to its log."""
+        return self._of(service, revision).lines()
 
     def stop(self, service: Service, name: str = "") -> None:
         """End the instance of one revision, of all when the name is empty; the next request starts it again, if the revision lives."""

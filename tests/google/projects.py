@@ -70,6 +70,7 @@ class Projects:
         return done("operations/acf.enabled", "google.api.serviceusage.v1.EnableServiceResponse")
 
     def _enabled(self, call: Call) -> Answer:
+        del call
         names = [f"{api}.googleapis.com" for api in ("artifactregistry", "cloudbuild", "run")]
         shown = [{"name": f"projects/{NUMBER}/services/{name}", "state": "ENABLED", "config": {"name": name}} for name in names]
         return {"services": [service for service, name in zip(shown, names, strict=True) if name not in self._disabled]}

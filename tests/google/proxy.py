@@ -1,5 +1,6 @@
 """The HTTP proxy that gcloud is told to use: routes each call to what answers it, keeps a list of them, and lets faults happen."""
 
+import contextlib
 import json
 import re
 import socket
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from werkzeug import Request, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -74,10 +75,13 @@ class Proxy:
             response = self._routed(request, seen)
         except Refused:
             connection: socket.socket = environ["werkzeug.socket"]
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError from None
         except ApiError as error:
             response = _json(error.content, error.code)
+        except ClientDisconnected:
+            raise ConnectionResetError from None
         except Exception:
             self.broken.append(f"{seen}: {traceback.format_exc()}")
             raise

@@ -101,15 +101,13 @@ class Run:
             generation = service.generation
             self._operations[service.body["metadata"]["annotations"][services.OPERATION]] = ((project, region, name), generation)
             self.changed.notify_all()
-        threading.Thread(target=self._settle, args=(service, revision, generation), daemon=True).start()
+        threading.Thread(target=self._settle, args=(service, revision), daemon=True).start()
         return service
 
     def wait(self, key: Key, generation: int, seconds: float) -> bool:
         """Return whether the generation was settled, or its service deleted, in time."""
         with self.changed:
-            return self.changed.wait_for(
-                lambda: (kept := self.services.get(key)) is None or kept.observed >= generation or kept.generation > generation, seconds
-            )
+            return self.changed.wait_for(lambda: (kept := self.services.get(key)) is None or kept.observed >= generation, seconds)
 
     def remove(self, service: Service) -> None:
         """Delete a service with all that is its own."""
@@ -119,7 +117,7 @@ class Run:
         self._accounts.forget(service.resource)
         self._instances.stop(service)
 
-    def _settle(self, service: Service, revision: Revision | None, generation: int) -> None:
+    def _settle(self, service: Service, revision: Revision | None) -> None:
         time.sleep(self.settle_seconds)
         if revision and self.never_ready:
             return
@@ -127,7 +125,7 @@ class Run:
         with self.changed:
             if revision:
                 revision.ready, revision.message = not message, message
-            services.settle(service, generation)
+            services.settle(service)
             self.changed.notify_all()
 
     def _start(self, service: Service, revision: Revision) -> str:
@@ -136,7 +134,8 @@ class Run:
             started = self._instances.start(service, revision, self.image(revision))
         except ApiError as error:
             return str(error)
-        return "" if started else _FAILED.format(name=revision.name, line=self._instances.last_line(service, revision))
+        lines = self._instances.lines(service, revision) or ["nothing"]
+        return "" if started else _FAILED.format(name=revision.name, line=lines[-1])
 
     def _named(self, call: Call) -> Service:
         found = self.find(call.names["project"], call.names["service"], call.region)
@@ -216,5 +215,6 @@ class Run:
 
 
 def _regions(call: Call) -> Answer:
+    del call
     regions = ("europe-west1", "europe-west4", "us-central1")
     return {"locations": [{"name": f"projects/{NUMBER}/locations/{name}", "locationId": name} for name in regions]}

@@ -1,7 +1,7 @@
 """Cloud Run's rules, pure: what a posted service becomes, which revision gets the traffic, what may be deleted.
 
-A service is posted and shown as a Knative object (`serving.knative.dev/v1`), whose spec is the wish and whose status is what is. Each change
-of the spec is a generation; a changed template makes a revision. Nothing is shifted before a revision is known to be ready.
+A service is posted and shown as a Knative object (`serving.knative.dev/v1`), whose spec is the wish and whose status is what is. Each
+change of the spec is a generation; a changed template makes a revision. Nothing is shifted before a revision is known to be ready.
 """
 
 import copy
@@ -142,24 +142,26 @@ def _check_traffic(service: Service, traffic: list[Json], new: Revision | None) 
             raise ApiError(400, f"spec.traffic.revision_name: Revision named '{target.get('revisionName')}' does not exist.")
 
 
-def settle(service: Service, generation: int) -> None:
-    """Bring the traffic to what is wished for, as far as its revisions are ready; a wish that was replaced meanwhile changes nothing."""
-    if generation != service.generation:
-        return
+def settle(service: Service) -> None:
+    """Bring the traffic to what is wished for when all revisions that shall have some are ready; asked again whenever one is known to be."""
     latest = service.revisions[service.latest_created]
     if latest.ready:
         service.latest_ready = latest.name
-    targets, waiting = [], []
+    targets: list[Json] = []
+    failed: list[str] = []
+    starting: list[str] = []
     for target in service.body["spec"]["traffic"]:
-        name = service.latest_ready if target.get("latestRevision") else target["revisionName"]
-        if name and service.revisions[name].ready:
+        name = (service.latest_ready or latest.name) if target.get("latestRevision") else target["revisionName"]
+        ready = service.revisions[name].ready
+        if ready:
             targets.append({**target, "revisionName": name})
         elif target.get("percent"):
-            waiting.append(name or latest.name)
-    if not waiting:
+            (starting if ready is None else failed).append(name)
+    if not failed and not starting:
         service.traffic = targets
-    service.route_message = f"Revision '{waiting[0]}' is not ready and cannot serve traffic. " if waiting else ""
-    service.observed = generation
+    service.route_message = f"Revision '{failed[0]}' is not ready and cannot serve traffic." if failed else ""
+    if not starting and latest.ready is not None:
+        service.observed = service.generation
     service.version += 1
 
 

@@ -62,15 +62,25 @@ class Load:
                 self._stop.wait(0.05)
 
 
-def spoil(service: Service, model_id: str, how: str) -> None:
-    """Register another `model.json` in a model's place: one with which it `crashes` at its start, or `answers wrongly`."""
+@contextlib.contextmanager
+def spoiled(service: Service, model_id: str, how: str) -> Iterator[None]:
+    """Have another `model.json` in a model's place, as if registered so: one with which it `crashes` at its start, or `answers wrongly`."""
     path = service.registry.artefacts / model_id / "model.json"
-    card = json.loads(path.read_text())
+    right = path.read_text()
+    card = json.loads(right)
     if how == "crashes":
         card["contract"] = 99
     else:
         card["golden"]["predictions"].reverse()
-    path.write_text(json.dumps(card))
+    try:
+        _register(service, model_id, path, json.dumps(card))
+        yield
+    finally:
+        _register(service, model_id, path, right)
+
+
+def _register(service: Service, model_id: str, path: Path, card: str) -> None:
+    path.write_text(card)
     service.registry.add(dataclasses.replace(service.registry.model(model_id), card_sha256=file_hash(path)))
 
 
@@ -96,8 +106,9 @@ def walk(service: Service, good: str, weak: str) -> Iterator[str]:
     yield f"{len(load.answered)} requests of {sorted(set(load.answered))}, none lost"
     with Load(service) as load:
         for how in ("answers wrongly", "crashes"):
-            spoil(service, weak, how)
-            yield f"a model that {how}: {_refusal(service, weak)}"
+            with spoiled(service, weak, how):
+                refusal = _refusal(service, weak)
+            yield f"a model that {how}: {refusal}"
     assert not load.wrong and set(load.answered) == {good}, (load.wrong[:3], set(load.answered))
     yield f"{len(load.answered)} requests meanwhile, none lost"
     assert release.look(service).alarm == "", release.look(service).alarm

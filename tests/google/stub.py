@@ -14,7 +14,7 @@ from pathlib import Path
 from werkzeug import Response
 
 from tests.google import tls
-from tests.google.account import Login, clean_environment, log_in, new_key, variables
+from tests.google.account import Login, clean_environment, loaded, log_in, new_login, variables
 from tests.google.accounts import Accounts
 from tests.google.builds import Builds
 from tests.google.faults import Fault, failing, refusing
@@ -22,6 +22,7 @@ from tests.google.fronts import Asked, Chosen, Fronts
 from tests.google.functions import Functions
 from tests.google.gate import Gate
 from tests.google.instances import Instances
+from tests.google.logs import Logs
 from tests.google.projects import Projects
 from tests.google.proxy import Proxy, Seen
 from tests.google.run import Run
@@ -51,13 +52,13 @@ class Google:
         self.run = Run(self.builds, self.instances, self.accounts, self.address)
         self._gate = Gate(self.run, self.accounts, self.instances)
         self._fronts = Fronts(self._choose)
-        functions = Functions(self.run, self.builds, self.accounts)
+        functions, logs = Functions(self.run, self.builds, self.accounts), Logs(self.run, self.instances)
         certificate = tls.certificate(folder)
-        parts = (self.accounts, self.storage, self.projects, self.builds, self.run, functions)
+        parts = (self.accounts, self.storage, self.projects, self.builds, self.run, functions, logs)
         self.proxy = Proxy(
             {line: handler for part in parts for line, handler in part.routes().items()}, self.accounts.caller, tls.context(certificate)
         )
-        self.variables = variables(login.config, self.proxy.port, self.project, certificate)
+        self.variables = variables(login, self.proxy.port, self.project, certificate)
         self.accounts.register(login.email, login.public)
         self.accounts.grant(f"projects/{self.project}", "roles/owner", f"serviceAccount:{login.email}")
 
@@ -99,9 +100,9 @@ class Google:
         targets = self.service(name).traffic
         return {target["revisionName"]: target["percent"] for target in targets if target.get("percent")}
 
-    def fail(self, pattern: str, code: int, message: str = "", *, late: bool = False, skip: int = 0, times: int = 1) -> Fault:
+    def fail(self, pattern: str, code: int, *, late: bool = False, skip: int = 0, times: int = 1) -> Fault:
         """Answer calls with an error; `late`: after they were carried out."""
-        return self.proxy.faults.add(Fault(pattern, failing(code, message), late, skip, times))
+        return self.proxy.faults.add(Fault(pattern, failing(code), late, skip, times))
 
     def refuse(self, pattern: str, *, late: bool = False, skip: int = 0, times: int = 1) -> Fault:
         """Reset the connection of calls."""
@@ -185,12 +186,14 @@ def running(folder: Path, login: Login) -> Iterator[Google]:
         google.close()
 
 
-def logged_in(folder: Path) -> Login:
-    """Make a throwaway account and let a gcloud that keeps its state in `folder` log in as it."""
-    login, key = new_key("rowmill-tests", folder / "gcloud")
-    with running(folder, login) as google:
-        log_in(login, key, google.environment)
-    return login
+@contextlib.contextmanager
+def logged_in(folder: Path) -> Iterator[Login]:
+    """Make a throwaway account and let a gcloud that keeps its state in `folder` log in as it; commands are quick as long as this lasts."""
+    with loaded() as arguments:
+        login, key = new_login("rowmill-tests", folder / "gcloud", arguments)
+        with running(folder, login) as google:
+            log_in(login, key, google.environment)
+        yield login
 
 
 def _tagged(traffic: list[Json]) -> list[Json]:

@@ -1,69 +1,17 @@
-"""Google on this machine, through the real gcloud: deployments, traffic, failures, who may ask, and what else can happen."""
+"""Google on this machine, through the real gcloud: deployments, traffic, failures, and what else can happen."""
 
-import json
-import random
+import socket
 import subprocess
+import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.google.conftest import Write
+from tests.google.shortcuts import deploy, describe, public, update
 from tests.google.stub import REGION, Google
-from tests.google.wire import Json
-
-SOURCE = """
-import os
-
-import flask
-import functions_framework
-
-{top}
-
-
-@functions_framework.http
-def predict(request: flask.Request) -> flask.Response:
-    return flask.Response(os.environ["K_REVISION"] + os.environ.get("WORD", "") + request.full_path)
-"""
-Write = Callable[..., Path]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Write:
-    """Return what writes a function that answers with its revision's name."""
-
-    def write(top: str = "") -> Path:
-        folder = tmp_path / "function"
-        folder.mkdir(exist_ok=True)
-        (folder / "main.py").write_text(SOURCE.format(top=top))
-        return folder
-
-    return write
-
-
-def deploy(google: Google, folder: Path, suffix: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Deploy as the README says."""
-    fixed = ["--function=predict", "--base-image=python313", f"--region={REGION}", "--no-allow-unauthenticated", "--quiet", "--format=json"]
-    return google.gcloud("run", "deploy", "digits", f"--source={folder}", f"--revision-suffix={suffix}", *fixed, *flags)
-
-
-def describe(google: Google) -> Json:
-    """Return the service as gcloud prints it."""
-    described = google.gcloud("run", "services", "describe", "digits", f"--region={REGION}", "--format=json")
-    assert described.returncode == 0, described.stderr
-    shown: Json = json.loads(described.stdout)
-    return shown
-
-
-def update(google: Google, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Move traffic or tags."""
-    return google.gcloud("run", "services", "update-traffic", "digits", f"--region={REGION}", *flags)
-
-
-def public(google: Google) -> None:
-    """Let everybody ask."""
-    google.accounts.grant(google.service("digits").resource, "roles/run.invoker", "allUsers")
 
 
 def test_dark_then_split_then_all_by_the_real_gcloud(google: Google, source: Write) -> None:
@@ -93,11 +41,21 @@ def test_a_revision_that_does_not_start_gets_no_traffic_and_says_why(google: Goo
     assert failed.returncode == 1 and "Revision 'digits-bad' is not ready" in failed.stderr and "model.json is not whole" in failed.stderr
     assert google.traffic("digits") == {"digits-good": 100}
     assert describe(google)["status"]["latestReadyRevisionName"] == "digits-good"
+    read = [
+        "logging",
+        "read",
+        "resource.type=cloud_run_revision AND resource.labels.revision_name=digits-bad",
+        "--format=value(textPayload)",
+    ]
+    assert google.gcloud(*read, "--limit=1").stdout.strip() == "model.json is not whole"
     # Traffic moves, yet the latest revision is still not ready: gcloud calls that a failure.
     google.deploy("digits", source(), "third", traffic=False)
     google.deploy("digits", source("raise SystemExit"), "worse", traffic=False)
     moved = update(google, "--to-revisions=digits-third=100")
     assert moved.returncode == 1 and google.traffic("digits") == {"digits-third": 100}
+    google.shift("digits", {"digits-worse": 50, "digits-third": 50})
+    routes = next(shown for shown in describe(google)["status"]["conditions"] if shown["type"] == "RoutesReady")
+    assert google.traffic("digits") == {"digits-third": 100} and routes["status"] == "False" and "'digits-worse'" in routes["message"]
     public(google)
     assert httpx.get(google.address(google.service("digits"))).text == "digits-third/?"
 
@@ -125,6 +83,19 @@ def test_who_is_slower_is_told_of_the_conflict(google: Google, source: Write) ->
     assert taken.returncode == 1 and "already exists" in taken.stderr
 
 
+def test_changes_that_overlap_are_all_settled(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    slow = threading.Thread(target=google.deploy, args=("digits", source("import time; time.sleep(1)"), "slow"))
+    slow.start()
+    while "digits-slow" not in google.service("digits").revisions:
+        slow.join(0.01)
+    google.shift("digits", {"digits-one": 100})
+    slow.join()
+    conditions = {shown["type"]: shown["status"] for shown in describe(google)["status"]["conditions"]}
+    assert google.traffic("digits") == {"digits-one": 100} and google.service("digits").latest_ready == "digits-slow"
+    assert conditions == {"Ready": "True", "ConfigurationsReady": "True", "RoutesReady": "True"}
+
+
 def test_exit_codes_may_lie_about_traffic(google: Google, source: Write) -> None:
     google.deploy("digits", source(), "one")
     google.deploy("digits", source(), "two", traffic=False)
@@ -150,12 +121,14 @@ def test_any_call_can_be_refused(google: Google, source: Write) -> None:
 
 def test_connections_that_break_or_hang(google: Google, source: Write) -> None:
     google.deploy("digits", source(), "one")
-    google.refuse("GET run.googleapis.com", times=1)
+    google.refuse("GET run.googleapis.com")
+    google.hang("GET run.googleapis.com", skip=2)
     assert describe(google)["metadata"]["name"] == "digits"
-    google.hang("GET run.googleapis.com")
     with pytest.raises(subprocess.TimeoutExpired):
         google.gcloud("run", "services", "describe", "digits", f"--region={REGION}", timeout=4)
     google.mend()
+    with socket.create_connection(("127.0.0.1", google.proxy.port)) as cut:
+        cut.sendall(b"POST http://oauth2.googleapis.com/token HTTP/1.1\r\nHost: oauth2.googleapis.com\r\nContent-Length: 9\r\n\r\nhalf")
     assert [str(seen).rsplit(" ", 1)[1] for seen in google.requests if "GET" in str(seen)] == ["0", "200", "0"]
 
 
@@ -170,42 +143,20 @@ def test_a_build_that_fails_changes_nothing(google: Google, source: Write, tmp_p
     assert "Build failed" in deploy(google, tmp_path / "empty", "two").stderr
 
 
-def test_who_may_ask(google: Google, source: Write) -> None:
-    google.deploy("digits", source(), "one")
-    service = google.service("digits")
-    address = google.address(service)
-
-    def asked(token: str, path: str = "/") -> int:
-        return httpx.get(address + path, headers={"Authorization": f"Bearer {token}"} if token else {}).status_code
-
-    mine = google.gcloud("auth", "print-identity-token").stdout.strip()
-    meant = google.gcloud("auth", "print-identity-token", f"--audiences={address}").stdout.strip()
-    other = google.gcloud("auth", "print-identity-token", "--audiences=https://example.org").stdout.strip()
-    assert [asked(token) for token in (mine, meant, other, "made.up", "")] == [200, 200, 401, 401, 403]
-    assert "<title>403 Forbidden</title>" in httpx.get(address).text
-    assert asked(mine, "/healthz") == 404
-    google.log_in_as("me@example.org")
-    person = google.gcloud("auth", "print-identity-token").stdout.strip()
-    refused = google.gcloud("auth", "print-identity-token", f"--audiences={address}")
-    assert asked(person) == 200 and "Invalid account type for `--audiences`" in refused.stderr
-    policy = ["run", "services", "add-iam-policy-binding", "digits", f"--region={REGION}", "--role=roles/run.invoker"]
-    assert google.gcloud(*policy, "--member=allUsers").returncode == 0
-    assert asked("") == 200
-    assert google.gcloud("run", "services", "update", "digits", f"--region={REGION}", "--ingress=internal").returncode == 0
-    assert asked(mine) == 404
-
-
 def test_nothing_is_left_of_what_is_deleted(google: Google, source: Write) -> None:
     google.deploy("digits", source(), "one")
     google.deploy("digits", source(), "two")
     public(google)
     address = google.address(google.service("digits"))
     latest = google.gcloud("run", "revisions", "delete", "digits-two", f"--region={REGION}", "--quiet")
-    assert latest.returncode == 1 and "cannot be deleted" in latest.stderr
+    assert latest.returncode == 1 and "because it can receive traffic" in latest.stderr
+    google.deploy("digits", source(), "dark", traffic=False)
+    dark = google.gcloud("run", "revisions", "delete", "digits-dark", f"--region={REGION}", "--quiet")
+    assert dark.returncode == 1 and "because it is the latest" in dark.stderr
     assert google.gcloud("run", "revisions", "delete", "digits-one", f"--region={REGION}", "--quiet").returncode == 0
-    assert google.instances.running() == ["digits-two"] and httpx.get(address).status_code == 200
+    assert google.instances.running() == ["digits-two", "digits-dark"] and httpx.get(address).status_code == 200
     listed = google.gcloud("run", "revisions", "list", "--service=digits", f"--region={REGION}", "--format=value(metadata.name)")
-    assert listed.stdout.split() == ["digits-two"]
+    assert listed.stdout.split() == ["digits-dark", "digits-two"]
     assert google.gcloud("run", "services", "delete", "digits", f"--region={REGION}", "--quiet").returncode == 0
     assert not google.instances.running() and httpx.get(address).status_code == 404
     google.deploy("digits", source(), "again")
@@ -220,25 +171,10 @@ def test_an_instance_is_started_again_when_it_is_gone(google: Google, source: Wr
     assert httpx.get(google.address(google.service("digits"))).text == "digits-one/?" and google.instances.running() == ["digits-one"]
 
 
-def test_functions_of_gcloud_functions_look_like_it(google: Google, source: Write) -> None:
-    folder = source()
-    (folder / "requirements.txt").write_text("functions-framework\n")
-    flags = ["--gen2", f"--source={folder}", "--entry-point=predict", "--runtime=python313", f"--region={REGION}", "--trigger-http"]
-    made = google.gcloud("functions", "deploy", "digits", *flags, "--no-allow-unauthenticated", "--quiet")
-    assert made.returncode == 0, made.stderr
-    assert describe(google)["metadata"]["labels"]["goog-managed-by"] == "cloudfunctions"
-    described = google.gcloud("functions", "describe", "digits", f"--region={REGION}", "--format=value(state)")
-    assert described.stdout.strip() == "ACTIVE" and list(google.traffic("digits").values()) == [100]
-    assert deploy(google, folder, "ours", "--no-traffic").returncode == 0
-    detached = google.gcloud("beta", "functions", "detach", "digits", f"--region={REGION}", "--quiet")
-    assert detached.returncode == 0, detached.stderr
-    assert "goog-managed-by" not in describe(google)["metadata"]["labels"]
-
-
-def test_large_sources_come_in_parts(google: Google, source: Write) -> None:
-    folder = source()
-    (folder / "weights.bin").write_bytes(bytes(range(256)) * 40_000)
-    (folder / "noise.bin").write_bytes(random.Random(1).randbytes(9_000_000))
-    assert deploy(google, folder, "large").returncode == 0
-    image = google.run.image(google.service("digits").revisions["digits-large"])
-    assert all((image.folder / name).read_bytes() == (folder / name).read_bytes() for name in ("weights.bin", "noise.bin"))
+def test_a_function_may_ask_the_service_while_it_starts(google: Google, source: Write) -> None:
+    google.deploy("digits", source(), "one")
+    public(google)
+    address = google.address(google.service("digits"))
+    asks = f"import urllib.request; assert urllib.request.urlopen({address!r}, timeout=10).read() == b'digits-one/?'"
+    google.deploy("digits", source(asks), "two")
+    assert google.traffic("digits") == {"digits-two": 100}

@@ -127,7 +127,7 @@ def test_an_alarm_names_what_differs(service: Service, good: str, weak: str) -> 
     assert release.look(service).alarm.startswith(f"By the records {good} should serve, but the endpoint answers with {weak}: deploy")
 
 
-def cut(project: Settings, model_id: str, message: str) -> None:
+def cut(project: Settings, model_id: str, message: str, steps: tuple[int, ...] = (100,)) -> None:
     """Deploy, and be killed with signal 9 at the moment when the journal says `message`."""
 
     class Killer(logging.Handler):
@@ -138,7 +138,7 @@ def cut(project: Settings, model_id: str, message: str) -> None:
     logger = logging.getLogger("rowmill.release")
     logger.setLevel(logging.INFO)
     logger.addHandler(Killer())
-    release.deploy(release.open_service(project, "digits"), model_id, "to be cut", force=True)
+    release.deploy(release.open_service(project, "digits"), model_id, "to be cut", force=True, steps=steps)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The Models page: what serves, the models to deploy, one model's card, and the history; it keeps no truth of its own."""
 
 import threading
-import time
 from typing import Any
 
 from ipywidgets import Dropdown, Widget
@@ -13,9 +12,6 @@ from rowmill.pages.stand import Stand
 from rowmill.pages.table import Table
 from rowmill.pages.words import say
 from rowmill.settings import Settings
-
-# A look at what serves asks the endpoint; on the cloud it takes gcloud's seconds, and a warehouse there is paid by the query.
-LOOK_SECONDS, FAR_LOOK_SECONDS = 10.0, 60.0
 
 
 def page(settings: Settings) -> Widget:
@@ -30,10 +26,10 @@ class _Page:
         self._settings = settings
         self._stand: Stand | None = None
         self._service, self._chosen, self._trouble = "", "", ""
-        self._next_look, self._stamp, self._is_new = 0.0, 0, True
+        self._watch, self._is_new = stands.Watch(settings), True
         self._turn = threading.Lock()
         self._notice = parts.Notice()
-        beat = parts.Beat(self._refresh, self._notice)
+        self._beat = parts.Beat(self._refresh, self._notice)
         self._progress = Progress(settings)
         self._confirmation = Confirmation(settings, self._look_now)
         self._choice = parts.field(Dropdown, say("models.service"))
@@ -42,11 +38,11 @@ class _Page:
         self._table = Table(say("models.all"), model_list.columns(), self._choose)
         self._serving = serving_card.Card(self._asking("serving.roll_back", "roll back"), self._progress.root)
         self._card = model_card.Card(self._asking("card.deploy", "deploy", "main"), self._asking("card.delete", "delete", "danger"))
-        self._both = parts.row(parts.card(say("models.all"), self._table), self._card.root, name="rm-two")
-        self._history = parts.html()
-        self._tryit = tryit.part(settings)
-        self.root = self._lay(beat)
-        beat.strike()
+        self._tryit, self._history = tryit.part(settings), parts.html()
+        left = parts.column(parts.card(say("models.all"), self._table), self._tryit.root)
+        self._both = parts.row(left, self._card.root, name="rm-two")
+        self.root = self._lay()
+        self._beat.strike()
 
     def _asking(self, label: str, action: str, kind: str = "") -> Widget:
         def ask() -> None:
@@ -55,11 +51,11 @@ class _Page:
 
         return parts.button(say(label), parts.guarded(self._notice, ask), kind=kind)
 
-    def _lay(self, beat: Widget) -> Widget:
+    def _lay(self) -> Widget:
         again = parts.button(say("models.refresh"), parts.guarded(self._notice, self._look_now))
         mark = [parts.html(parts.badge(say("models.read_only"), "unsure"))] if self._settings.dashboard_read_only else []
         past = parts.card(say("history.title"), self._history)
-        body = (beat, self._notice, self._serving.root, self._confirmation.root, self._both, self._tryit.root, past)
+        body = (self._beat, self._notice, self._serving.root, self._confirmation.root, self._both, past)
         return parts.page(say("frame.models"), [*mark, self._choice, again], *body)
 
     def _choose_service(self, change: dict[str, Any]) -> None:
@@ -74,7 +70,7 @@ class _Page:
         parts.guarded(self._notice, self._show_card)()
 
     def _look_now(self) -> None:
-        self._next_look = 0.0
+        self._watch.hurry()
         self._refresh()
 
     def _refresh(self) -> None:
@@ -87,18 +83,12 @@ class _Page:
 
     def _look(self) -> None:
         if self._stand and self._progress.show(self._stand.service):
-            self._next_look = 0.0
-        stamp = stands.stamp(self._settings)
-        if time.monotonic() >= self._next_look or stamp != self._stamp:
-            self._stamp, self._next_look = stamp, time.monotonic() + self._pause()
+            self._watch.hurry()
+        if self._watch.is_due():
             self._stand = stands.read(self._settings, self._service)
             self._draw()
         self._paint()
         self._fill_card()
-
-    def _pause(self) -> float:
-        is_far = "bigquery" in self._settings.warehouse_kind or self._settings.target_kind != "local"
-        return FAR_LOOK_SECONDS if is_far else LOOK_SECONDS
 
     def _draw(self) -> None:
         stand, self._is_new = self._stand, True

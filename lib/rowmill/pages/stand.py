@@ -1,6 +1,8 @@
 """How things stand with a service: all that the Models page shows of it, read at one moment."""
 
+import contextlib
 import datetime
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +13,8 @@ from rowmill.registry import connected
 from rowmill.serving import release
 from rowmill.settings import Settings
 
+# A look at what serves asks the endpoint; on the cloud it takes gcloud's seconds, and a warehouse there is paid by the query.
+LOOK_SECONDS, FAR_LOOK_SECONDS = 10.0, 60.0
 KINDS = {"better": "good", "worse": "bad", "cannot tell": "unsure", "serving": "good", "failed": "bad", "deleted": ""}
 _Z = 1.959964  # of a normal distribution's middle 95 %
 
@@ -75,12 +79,36 @@ def read(settings: Settings, name: str) -> Stand | None:
     )
 
 
-def stamp(settings: Settings) -> int:
-    """Return a number that changes when anybody writes to the warehouse; always 0 where that is not on this machine."""
-    if settings.warehouse_kind != "sqlite":
+class Watch:
+    """Tells when to look again: when somebody wrote to the warehouse, or when it is time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        is_far = settings.warehouse_kind != "sqlite" or settings.target_kind != "local"
+        self._pause = FAR_LOOK_SECONDS if is_far else LOOK_SECONDS
+        self._next, self._stamp = 0.0, 0
+
+    def hurry(self) -> None:
+        """Let the next look be due."""
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        """Return whether a look is due; it is taken for done."""
+        stamp = self._read_stamp()
+        if time.monotonic() < self._next and stamp == self._stamp:
+            return False
+        self._next, self._stamp = time.monotonic() + self._pause, stamp
+        return True
+
+    def _read_stamp(self) -> int:
+        """Return a number that changes when anybody writes to the warehouse; always 0 where that is not on this machine."""
+        if self._settings.warehouse_kind != "sqlite":
+            return 0
+        paths = [path for path in self._settings.state.glob("warehouse.sqlite*") if not path.name.endswith("-shm")]
+        with contextlib.suppress(FileNotFoundError):  # the last reader removes the log beside the file
+            found = [path.stat() for path in paths]
+            return hash(tuple((entry.st_mtime_ns, entry.st_size) for entry in found))
         return 0
-    found = [path.stat() for path in settings.state.glob("warehouse.sqlite*") if not path.name.endswith("-shm")]
-    return hash(tuple((entry.st_mtime_ns, entry.st_size) for entry in found))
 
 
 def wilson(share: float, rows: int) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import re
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\r⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]")
 _MEANINGS = (
-    (r"do not currently have an active account|Reauthentication|invalid_grant|could not be refreshed|no credentialed accounts",
+    (r"UNAUTHENTICATED|do not currently have an active account|Reauthentication|invalid_grant|could not be refreshed",
      "gcloud is not logged in", "run `gcloud auth login`"),
     (r"unrecognized arguments|Invalid choice", "This gcloud is too old for the command", "run `gcloud components update`"),
     (r"SERVICE_DISABLED|has not been used in project|is not enabled|API \[.*\] not enabled",

@@ -80,4 +80,5 @@ def told(traffic: Mapping[str, int]) -> str:
     """Return in words which models have the traffic."""
     if len(traffic) == 1:
         return model_of(next(iter(traffic)))
-    return " and ".join(f"{model_of(revision)} ({percent} %)" for revision, percent in traffic.items()) or "nothing"
+    largest_first = sorted(traffic.items(), key=lambda share: -share[1])
+    return " and ".join(f"{model_of(revision)} ({percent} %)" for revision, percent in largest_first) or "nothing"
