@@ -30,7 +30,7 @@ from rowmill.training.study import Study
 
 from tests.conftest import digits_store
 from tests.dashboards.conftest import project, wait_until
-from tests.dashboards.test_models_page import widgets
+from tests.dashboards.test_tryit import widgets
 
 # A job outlives the one who started it on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
