@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,14 @@ from rowmill import jobs, settings
 from rowmill.errors import BusyError
 
 SLEEP = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"]
+
+
+@pytest.fixture(autouse=True)
+def _stopped(tmp_path: Path) -> Iterator[None]:
+    """Stop whatever a test left running, and let its ended processes go."""
+    yield
+    for name in jobs.names(tmp_path) or ["none"]:
+        jobs.stop(tmp_path, name)
 
 
 def hold(state: Path, ready) -> None:
@@ -144,8 +153,8 @@ def test_whether_a_lock_is_held_is_known_without_taking_it(tmp_path: Path) -> No
     assert not jobs.held(tmp_path, "search")  # a younger process has the pid of a holder that died
     path.touch()
     sleeper.kill()
-    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
-    assert not jobs.held(tmp_path, "search")
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert not jobs.held(tmp_path, "search")  # it is a zombie now
     sleeper.wait()
     assert not jobs.held(tmp_path, "search")
 
