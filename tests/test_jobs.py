@@ -109,6 +109,7 @@ def test_a_job_that_ended_is_told_of_and_may_start_again(tmp_path: Path) -> None
             time.sleep(0.01)
         assert jobs.tail(tmp_path, "talker") == ["100 %", "<b>done"]  # this job's alone
     assert jobs.look(tmp_path, "nobody") is None and jobs.tail(tmp_path, "nobody") == []
+    jobs.stop(tmp_path, "talker")
 
 
 def test_a_job_that_starts_while_the_one_before_is_being_stopped_stays_known(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rowmill.pages.table import Table
 from rowmill.records import Deployment, Report, Verdict, now
 from rowmill.registry import Registry
 from rowmill.serving import release
+from rowmill.serving.journal import Journal
 from rowmill.settings import Settings
 
 from tests.conftest import ROOT
@@ -286,3 +287,11 @@ def test_each_sentence_of_the_table_is_said_somewhere():
 def test_loads_neither_tensorflow_nor_matplotlib():
     code = "import sys, rowmill.pages.models, rowmill.pages.host; print(sorted({'tensorflow', 'keras', 'matplotlib', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_change_that_was_cut_off_is_told_from_one_that_runs_elsewhere(page: ipywidgets.Widget, mill: Settings):
+    journal = Journal(mill.state, "digits")
+    journal.write(release.Attempt(FIRST, "deploy", "somebody", "", steps=({"name": "probe", "state": "running", "seconds": 0.1},)))
+    until_said(page, f"'deploy' of {FIRST} by somebody was cut off at the step 'probe'; the next change clears that up.")
+    with jobs.lock(mill.state, "deploy-digits", what="a deployment of digits"):
+        until_said(page, "is under way elsewhere on this machine")

@@ -131,17 +131,17 @@ class Progress:
         before, self.is_running = self.is_running, bool(work and work.is_running)
         lines = jobs.tail(self._settings.state, name) if work else []
         recent = work and (self.is_running or before or now() - work.at < _RECENT)
-        self._tell(work if recent else None, attempt, lines)
+        self._tell(service.name, work if recent else None, attempt, lines)
         self._steps.value = _steps_markup(attempt, self.is_running)
         self._log.value = parts.log(lines, say("change.log")) if recent and (self.is_running or _failed(lines)) else ""
         return before and not self.is_running
 
-    def _tell(self, work: Work | None, attempt: release.Attempt | None, lines: Sequence[str]) -> None:
+    def _tell(self, service: str, work: Work | None, attempt: release.Attempt | None, lines: Sequence[str]) -> None:
         if self.is_running and work:
             self.notice.say(say("change.running", what=work.what[0].upper() + work.what[1:], who=work.actor, at=local(work.at)), "running")
         elif attempt:
-            sentence = say("change.elsewhere", action=attempt.action, model=attempt.model_id, who=attempt.actor, step=attempt.last)
-            self.notice.say(sentence, "running")
+            key = "change.elsewhere" if jobs.held(self._settings.state, f"deploy-{service}") else "change.cut_off"
+            self.notice.say(say(key, action=attempt.action, model=attempt.model_id, who=attempt.actor, step=attempt.last), "running")
         elif work and lines:
             failed = _failed(lines)
             self.notice.say(lines[-1].removeprefix(_FAILED), "failed" if failed else "done")
