@@ -1,8 +1,8 @@
 """Switching: how long it takes, what it loses under load, and whether what is reported is true whatever call of Google's fails.
 
-On this machine: the function's own host, asked by wrk from 8 connections, half of which are kept. On Google: the real gcloud over the tests'
-stub of Google's APIs, so that its seconds are gcloud's own and say nothing of Google's network and builds. By itself each of the calls of a
-switch fails in one way, with `FULL=1` in each.
+On this machine: the function's own host, asked by wrk from 8 connections, half of which are kept. On Google: the real gcloud over the
+tests' stub of Google's APIs, so that its seconds are gcloud's own and say nothing of Google's network and builds. By itself each of the
+calls of a switch fails in one way, with `FULL=1` in each.
 """
 
 import contextlib
