@@ -114,8 +114,8 @@ def test_a_job_that_ended_is_told_of_and_may_start_again(tmp_path: Path) -> None
     says = jobs.Job("talker", "some talk", [sys.executable, "-c", r"print('50 %\r100 %'); print('<b>done')"], tmp_path)
     for _ in range(2):
         assert jobs.start_once(tmp_path, says).is_running
-        jobs.find(tmp_path, "talker").wait(20)
-        assert not jobs.look(tmp_path, "talker").is_running
+        while jobs.look(tmp_path, "talker").is_running:
+            time.sleep(0.01)
         assert jobs.tail(tmp_path, "talker") == ["100 %", "<b>done"]  # this job's alone
     assert jobs.look(tmp_path, "nobody") is None and jobs.tail(tmp_path, "nobody") == []
     jobs.stop(tmp_path, "talker")
@@ -132,9 +132,10 @@ def test_a_job_that_starts_while_the_one_before_is_being_stopped_stays_known(tmp
     stopping = threading.Thread(target=jobs.stop, args=(tmp_path, "sleeper"))
     stopping.start()
     first.wait(10)
-    assert stopping.is_alive()
+    assert stopping.is_alive() and jobs.is_changing(tmp_path, "sleeper")
     jobs.start_once(tmp_path, jobs.Job("sleeper", "the second sleep", SLEEP, tmp_path))
     stopping.join()
+    assert not jobs.is_changing(tmp_path, "sleeper")
     assert jobs.look(tmp_path, "sleeper").what == "the second sleep" and jobs.find(tmp_path, "sleeper") is not None
     jobs.stop(tmp_path, "sleeper")
 

@@ -6,6 +6,7 @@ A port stays what it is as long as the stub runs, so that a deleted service's ad
 
 import random
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -118,6 +119,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, fronts: Fronts, service: tuple[str, str, str], tag: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fronts, self.service, self.tag = fronts, service, tag
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that is gone."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

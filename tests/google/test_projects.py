@@ -87,7 +87,9 @@ def test_large_sources_come_in_parts(google: Google, source: Write) -> None:
     folder = source()
     (folder / "weights.bin").write_bytes(bytes(range(256)) * 40_000)
     (folder / "noise.bin").write_bytes(random.Random(1).randbytes(9_000_000))
+    google.variables["CLOUDSDK_STORAGE_UPLOAD_CHUNK_SIZE"] = str(2 * 2**20)
     assert deploy(google, folder, "large").returncode == 0
+    assert sum(seen.method == "PUT" and "upload_id" in seen.url for seen in google.requests) > 3
     image = google.run.image(google.service("digits").revisions["digits-large"])
     assert all((image.folder / name).read_bytes() == (folder / name).read_bytes() for name in ("weights.bin", "noise.bin"))
 

@@ -44,7 +44,7 @@ def planned(service: Service, model: ModelRecord, action: str, percents: Sequenc
     check_steps(service, percents)
     shifts = [f"Give it {percent} % of the requests, and ask the public address again." for percent in percents]
     steps = (
-        f"Ask {service.target.kind} what serves {service.name} now.",
+        f"Ask {'this machine' if service.target.embedded else 'Google Cloud'} what serves {service.name} now.",
         f"Lay the bundle of {model.model_id} and check its hashes.",
         "Start it where nobody asks it, and probe it with its golden examples.",
         *shifts,
