@@ -51,7 +51,7 @@ def scores(trials: Sequence[Trial], objective: Objective) -> str:
 
 
 def parallel(trials: Sequence[Trial]) -> str:
-    """Return markup of each trial as a line through its values to its score; what does not vary is left out, and so are fewer than three trials."""
+    """Return markup of each trial as a line through its values to its score; what does not vary is left out; nothing below three trials."""
     ended = importance.table(trials)
     names = [name for name in ended.columns if ended[name].astype(str).nunique() > 1][-_MOST_NAMES:]
     if len(ended) < _FEWEST_LINES or len(names) < 2 or "score" not in names:
