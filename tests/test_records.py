@@ -61,6 +61,6 @@ def test_a_trial_is_shown_by_its_latest_row(tmp_path) -> None:
 
 def test_services_come_newest_first(tmp_path) -> None:
     registry = Registry(SqliteWarehouse(tmp_path / "w.sqlite"), tmp_path)
-    for service in ("digits", "mnist", "digits"):
-        registry.add(ModelRecord("abcdefgh-t001", service, "v1", "0", "0", 1, (8, 8, 1), ("0", "1"), 0.5, {}))
+    for trial, service in enumerate(("digits", "mnist", "digits")):
+        registry.add(ModelRecord(f"abcdefgh-t00{trial}", service, "v1", "0", "0", 1, (8, 8, 1), ("0", "1"), 0.5, {}))
     assert registry.services() == ["digits", "mnist"]

@@ -18,6 +18,7 @@ from rowmill.records import Candidate, ModelRecord, Trial
 from rowmill.registry import CARD_FILE, MODEL_FILE, file_hash
 from rowmill.serving import bundle as bundles
 from rowmill.serving import release
+from rowmill.serving.endpoint import Endpoint
 from rowmill.serving.release import Service
 
 from tests.conftest import ROOT, connected, digits_in, project_in
@@ -226,14 +227,16 @@ def test_what_serves_must_answer_as_its_registered_files(place: Service, stock: 
 
         address = "http://wrong"
 
+        def open(self) -> Endpoint:
+            """Ask it in this process."""
+            return bundles.open_in_process(bundle)
+
     for name, content in true.items():
         (place.registry.artefacts / NAMES[0] / name).write_bytes(content)
     folder = place.registry.artefacts / NAMES[0]
     place.registry.add(dataclasses.replace(planted, sha256=file_hash(folder / MODEL_FILE), card_sha256=file_hash(folder / CARD_FILE)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asking, "Endpoint", lambda address: bundles.open_in_process(bundle))
-        with pytest.raises(IntegrityError, match="must answer the holdout as the registered files of .* do: it transposes each image;"):
-            asking.incumbent(dataclasses.replace(place, target=Wrong()), NAMES[0], holdout)
+    with pytest.raises(IntegrityError, match="must answer the holdout as the registered files of .* do: it transposes each image;"):
+        asking.incumbent(dataclasses.replace(place, target=Wrong()), NAMES[0], holdout)
 
 
 def test_keras_answers_are_kept_for_the_validation_rows(place: Service, stock: tuple[Path, Any, Any]) -> None:

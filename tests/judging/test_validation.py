@@ -81,7 +81,7 @@ def test_compares_with_what_serves_now(service: Service, good: str, weak: str) -
 
 def test_what_serves_is_asked_not_remembered(service: Service, good: str, weak: str) -> None:
     release.deploy(service, good, "by hand", force=True)
-    service.target.shift(bundles.build(service.settings, service.registry, service.registry.model(weak)))
+    service.target.shift({bundles.build(service.settings, service.registry, service.registry.model(weak)).folder.name: 100})
     assert service.registry.last_deployed("digits") == good
     found = validation.run(service, good)
     assert found.incumbent == weak
@@ -291,9 +291,15 @@ class Elsewhere:
 
     address: str
     kind: str = "elsewhere"
+    embedded: bool = False
 
-    def wake(self) -> None:
-        """Sleep on."""
+    def traffic(self) -> dict[str, int]:
+        """Something serves there."""
+        return {"something": 100}
+
+    def open(self, address: str = "") -> Endpoint:
+        """Ask there."""
+        return Endpoint(address or self.address)
 
 
 def test_an_incumbent_that_is_not_registered_gives_cannot_tell(service: Service, good: str, weak: str) -> None:

@@ -169,12 +169,17 @@ def test_a_killed_deployment_is_finished_or_cleared_away(service: Service, good:
     assert serves(service) == good and jobs.names(service.settings.state) == ["function-digits"] and release.attempt(service) is None
 
 
+def interrupted(*_: object) -> None:
+    """Be stopped by hand."""
+    raise KeyboardInterrupt
+
+
 def test_a_kill_between_the_link_and_the_reload_gives_the_traffic_back(
     service: Service, good: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release.deploy(service, good, "first", force=True)
     with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
-        patched.setattr("rowmill.serving.local.LocalTarget._reload", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patched.setattr("rowmill.serving.local.LocalTarget._reload", interrupted)
         release.deploy(service, weak, "to be stopped", force=True)
     assert serves(service) == good and release.look(service).alarm == ""
     assert service.registry.deployments("digits")[-1].reason == "stopped by KeyboardInterrupt"
