@@ -53,7 +53,7 @@ def test_only_settings_reads_the_environment() -> None:
         ("yaml", {"formats"}),
         ("sqlite3", {"sqlite"}),
         ("pandas_gbq", {"bigquery", "client", "patience", "refusals"}),
-        ("google", {"bigquery", "client", "patience", "query", "refusals"}),
+        ("google", {"bigquery", "client", "patience", "query", "refusals", "sink"}),
         ("papermill", {"pipeline"}),
         ("matplotlib", {"charts", "search_charts", "verdict_charts"}),
         ("ipywidgets", {"change", "model_card", "models", "parts", "search", "search_watch", "serving_card", "tryit"}),
