@@ -55,7 +55,8 @@ lock: ## Compile all locks anew from pyproject.toml, by uv; ARGS=--upgrade takes
 	uv $(COMPILE) $(ARGS) -c requirements.lock --group function -o cloud_function/requirements.txt
 
 screenshots: .venv/dev.stamp ## Draw the dashboard's pages anew into .rowmill/screenshots, and those of the README into docs
-	@$(PYTHON) -m pytest -q tests/dashboards -k "Changes or Looks or Search" && cp .rowmill/screenshots/models.png docs/dashboard.png
+	@$(PYTHON) -m pytest -q tests/dashboards/test_dashboard.py tests/dashboards/test_pages_browser.py
+	@cp .rowmill/screenshots/dashboard.png docs/dashboard.png && cp .rowmill/screenshots/search-finished.png docs/search.png
 
 bench: ## Run one benchmark, as in: make bench NAME=serving
 	@[ -n "$$NAME" ] || { echo "Name a benchmark, as in: make bench NAME=serving" >&2; exit 1; }

@@ -81,19 +81,26 @@ def on_this_machine(state: Path) -> list[Figure]:
     service = release.open_service(project, "digits")
     try:
         deploy(service, models[0])
-        with loaded(service, project.state) as lost:
+        with loaded(service, project.state) as lost, smoke.Load(service, clients=2) as watched:
             done = [release.deploy(service, models[turn % 2], "measured", force=True) for turn in range(1, SWITCHES + 1)]
-        shifts = [row.steps["shift 100 %"] for row in done]
-        whole = [row.seconds for row in done]
-        seconds, bad, asked = statistics.median(shifts), float(lost()[0]), float(lost()[1])
+        return _local_figures(done, lost(), watched)
     finally:
         for name in jobs.names(project.state):
             jobs.stop(project.state, name)
-    slowest = max(shifts)
+
+
+def _local_figures(done: list[Deployment], lost: tuple[int, int], watched: smoke.Load) -> list[Figure]:
+    shifts = [row.steps["shift 100 %"] for row in done]
+    whole = [row.seconds for row in done]
+    seconds, slowest, (bad, asked) = statistics.median(shifts), max(shifts), map(float, lost)
+    mixed, seen = float(len(watched.wrong)), len(watched.answered)
     return [
         Figure("local: the shift of one switch", seconds, "s", 1.0, seconds, shifts, "<= 1", seconds <= 1),
         Figure("local: the slowest shift", slowest, "s", 1.0, slowest, shifts, "<= 1", slowest <= 1),
         Figure("local: a whole switch, with its dark start and probes", statistics.median(whole), "s", 0, 0, whole, "", True),
+        Figure(
+            f"local: answers of {seen:,} that were not wholly those of the model they name", mixed, "", 0, 0, [mixed], "<= 0", not mixed
+        ),
         Figure(f"local: requests lost of {asked:,.0f} in {SWITCHES} switches", bad, "", 0, 0, [bad], "<= 0", bad == 0 and asked > 0),
     ]
 

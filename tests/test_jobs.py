@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,14 @@ from rowmill import jobs, settings
 from rowmill.errors import BusyError
 
 SLEEP = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"]
+
+
+@pytest.fixture(autouse=True)
+def _stopped(tmp_path: Path) -> Iterator[None]:
+    """Stop whatever a test left running, and let its ended processes go."""
+    yield
+    for name in jobs.names(tmp_path) or ["none"]:
+        jobs.stop(tmp_path, name)
 
 
 def hold(state: Path, ready) -> None:
@@ -123,9 +132,10 @@ def test_a_job_that_starts_while_the_one_before_is_being_stopped_stays_known(tmp
     stopping = threading.Thread(target=jobs.stop, args=(tmp_path, "sleeper"))
     stopping.start()
     first.wait(10)
-    assert stopping.is_alive()
+    assert stopping.is_alive() and jobs.is_changing(tmp_path, "sleeper")
     jobs.start_once(tmp_path, jobs.Job("sleeper", "the second sleep", SLEEP, tmp_path))
     stopping.join()
+    assert not jobs.is_changing(tmp_path, "sleeper")
     assert jobs.look(tmp_path, "sleeper").what == "the second sleep" and jobs.find(tmp_path, "sleeper") is not None
     jobs.stop(tmp_path, "sleeper")
 
@@ -143,8 +153,8 @@ def test_whether_a_lock_is_held_is_known_without_taking_it(tmp_path: Path) -> No
     assert not jobs.held(tmp_path, "search")  # a younger process has the pid of a holder that died
     path.touch()
     sleeper.kill()
-    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
-    assert not jobs.held(tmp_path, "search")
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert not jobs.held(tmp_path, "search")  # it is a zombie now
     sleeper.wait()
     assert not jobs.held(tmp_path, "search")
 

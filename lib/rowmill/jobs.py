@@ -147,6 +147,11 @@ def look(state: Path, name: str) -> Work | None:
         return None
 
 
+def is_changing(state: Path, name: str) -> bool:
+    """Return whether the job is being started or stopped at this moment; a stop ends processes one after the other."""
+    return held(state, _start_lock(name))
+
+
 def tail(state: Path, name: str) -> list[str]:
     """Return the last lines that the job wrote, of 64 kB at most; a line that was written over is as it was last."""
     try:

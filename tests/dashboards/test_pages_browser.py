@@ -229,11 +229,12 @@ class TestSearch:
             expect(page.get_by_role("button", name="Start the search")).to_be_disabled()
         expect(first.locator(".rm-now")).to_contain_text("running", timeout=60000)
         (running,) = [search for search in study.known(site.mill.state, 9) if search.is_running]
-        wait_until(lambda: any(len(trial.curve) > 20 for trial in running.trials()))
+        wait_until(lambda: any(len(trial.curve) > 8 for trial in running.trials()))
         photograph(first, "search-running")
         second.get_by_role("button", name="Stop").click()
         for page in (first, second):
             expect(page.locator(".rm-now")).to_have_text(re.compile(rf"{running.experiment}\s+stopped"), timeout=20000)
+            expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=20000)
         before = max(len(trial.curve) for trial in running.trials())
         first.get_by_role("button", name="Resume").click()
         expect(second.get_by_role("button", name="Stop")).to_be_visible(timeout=5000)
@@ -246,7 +247,7 @@ class TestSearch:
             expect(page.locator(".rm-now")).to_have_text(re.compile(rf"{running.experiment}\s+finished"), timeout=90000)
             expect(page.get_by_text(f"{running.experiment}-t00")).to_be_visible(timeout=60000)  # the registered model's id
         trials = running.trials()
-        assert len(trials) == 2 and all(len(trial.curve) == 150 for trial in trials) and before > 20
+        assert len(trials) == 2 and all(len(trial.curve) == 60 for trial in trials) and before > 8
         assert connected(site.mill).models("digits")[0].model_id.startswith(running.experiment)
         photograph(first, "search-finished")
 
@@ -264,8 +265,9 @@ def _start_by_keyboard(page: Page) -> None:
     page.keyboard.press("Enter")
     page.get_by_label("Epochs of a trial").focus()
     page.keyboard.press("Control+a")
-    page.keyboard.type("150")
-    page.get_by_label("Stop hopeless trials").focus()
-    page.keyboard.press("Space")
+    page.keyboard.type("60")
+    for label in ("Stop hopeless trials", "Check-up before the first trial"):
+        page.get_by_label(label).focus()
+        page.keyboard.press("Space")
     page.get_by_role("button", name="Start the search").focus()
     page.keyboard.press("Enter")

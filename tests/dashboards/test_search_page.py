@@ -13,8 +13,9 @@ from typing import Any
 
 import ipywidgets
 import pytest
-from rowmill import jobs
+from rowmill import jobs, pipeline
 from rowmill.data import dataset
+from rowmill.errors import BusyError, ParameterError
 from rowmill.pages import search, search_form, search_jobs, search_plots
 from rowmill.pages.parts import Beat, Notice
 from rowmill.pages.search_form import Form
@@ -29,7 +30,7 @@ from rowmill.training.study import Study
 
 from tests.conftest import digits_store
 from tests.dashboards.conftest import project, wait_until
-from tests.dashboards.test_models_page import widgets
+from tests.dashboards.test_tryit import widgets
 
 # A job outlives the one who started it on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -309,6 +310,16 @@ class TestForm:
         page.button("Start the search").click()
         wait_until(lambda: bool(started))
         assert _plan_of(started[0], mill).identity() == cut.plan
+
+
+def test_the_command_is_refused_before_anything_runs_and_while_another_run_goes_on(mill: Settings) -> None:
+    for wrong, sentence in (("source=digits", "No notebook has a parameter 'source=digits'"), ("trials=few", "trials must be of type int")):
+        with pytest.raises(ParameterError, match=sentence):
+            pipeline.search(mill, wrong)
+    own = search_form.defaults(mill)
+    parameters = {name: value for name, value in search_form.parameters_of(search_of(mill), own).items() if value != own[name]}
+    with jobs.lock(mill.state, "run", what="a run"), pytest.raises(BusyError, match="A run is going on already"):
+        pipeline.search(mill, search_form.command(parameters)[-1])
 
 
 @pytest.mark.parametrize(

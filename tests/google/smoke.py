@@ -19,7 +19,6 @@ from rowmill.errors import RowmillError
 from rowmill.registry import connected, file_hash
 from rowmill.serving import bundle as bundles
 from rowmill.serving import release
-from rowmill.serving.gcloud import CloudTarget
 from rowmill.serving.release import Service
 from rowmill.settings import Settings
 
@@ -50,7 +49,7 @@ class Load:
 
     def _ask(self) -> None:
         images = next(iter(self._expected.values()))[0]
-        with CloudTarget(self._service.settings, self._service.name).open() as endpoint:
+        with release.open_service(self._service.settings, self._service.name).target.open() as endpoint:
             while not self._stop.is_set():
                 try:
                     found, model_id = endpoint.predict(images)

@@ -13,8 +13,9 @@ from rowmill.errors import ParameterError, SearchError
 from rowmill.records import Trial
 from rowmill.registry import Registry
 from rowmill.tables import TABLES
-from rowmill.training import lines, networks, search, trainer, tuner
+from rowmill.training import lines, networks, search, study, trainer, tuner
 from rowmill.training.final import best_epoch
+from rowmill.training.findings import Findings
 from rowmill.training.goal import ACCURACY, Objective
 from rowmill.training.search import Goal, Plan
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -46,7 +47,10 @@ def test_the_sound_default_is_the_first_trial(models: Registry, data: Dataset) -
 
 
 def test_each_trial_is_a_row_at_its_start_and_one_at_its_end(models: Registry, data: Dataset) -> None:
-    search.run(data, models, Plan("mlp", SPACE, Goal(1.0, trials=1, minutes=5, epochs=2), seed=5))
+    plan = Plan("mlp", SPACE, Goal(1.0, trials=1, minutes=5, epochs=2), seed=5)
+    search.run(data, models, plan, found=Findings(("'units' changes nothing.",)))
+    (kept,) = study.known(models.state, 9)
+    assert kept.findings() == ("'units' changes nothing.",) and kept.is_finished and not kept.is_running
     rows = models.warehouse.read(TABLES[Trial])
     assert rows["state"].tolist() == ["running", "completed"]
     trial = models.trials("digits")[0]

@@ -29,7 +29,7 @@ class _Page:
         self._watch, self._is_new = stands.Watch(settings), True
         self._turn = threading.Lock()
         self._notice = parts.Notice()
-        self._beat = parts.Beat(self._refresh, self._notice)
+        beat = parts.Beat(self._refresh, self._notice)
         self._progress = Progress(settings)
         self._confirmation = Confirmation(settings, self._look_now)
         self._choice = parts.field(Dropdown, say("models.service"))
@@ -41,8 +41,8 @@ class _Page:
         self._tryit, self._history = tryit.part(settings), parts.html()
         left = parts.column(parts.card(say("models.all"), self._table), self._tryit.root)
         self._both = parts.row(left, self._card.root, name="rm-two")
-        self.root = self._lay()
-        self._beat.strike()
+        self.root = self._lay(beat)
+        beat.strike()
 
     def _asking(self, label: str, action: str, kind: str = "") -> Widget:
         def ask() -> None:
@@ -51,11 +51,11 @@ class _Page:
 
         return parts.button(say(label), parts.guarded(self._notice, ask), kind=kind)
 
-    def _lay(self) -> Widget:
+    def _lay(self, beat: Widget) -> Widget:
         again = parts.button(say("models.refresh"), parts.guarded(self._notice, self._look_now))
         mark = [parts.html(parts.badge(say("models.read_only"), "unsure"))] if self._settings.dashboard_read_only else []
         past = parts.card(say("history.title"), self._history)
-        body = (self._beat, self._notice, self._serving.root, self._confirmation.root, self._both, past)
+        body = (beat, self._notice, self._serving.root, self._confirmation.root, self._both, past)
         return parts.page(say("frame.models"), [*mark, self._choice, again], *body)
 
     def _choose_service(self, change: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ def page(settings: Settings) -> ipywidgets.Widget:
 
     def refresh() -> None:
         work = jobs.look(settings.state, JOB)
-        is_busy = bool(work and work.is_running)
+        is_busy = bool(work and work.is_running) or jobs.is_changing(settings.state, JOB)
         watch.refresh(is_busy)
         new.refresh(is_busy)
         job.say(*job_line(settings, work, watch.searches))
@@ -40,6 +40,8 @@ def job_line(settings: Settings, work: jobs.Work | None, searches: Sequence[Stud
     last = lines[-1] if lines else ""
     if work is None or (work.is_running and any(search.is_running for search in searches)):
         return "", "done"
+    if not work.is_running and jobs.is_changing(settings.state, JOB):
+        return words.say("search.changing"), "running"
     if work.is_running:
         is_done = any(search.is_finished and search.touched > work.at.timestamp() for search in searches)
         return words.say("search.finishing") if is_done else words.say("search.getting_ready", words=last), "running"

@@ -35,7 +35,7 @@ def start(settings: Settings, parameters: Mapping[str, Any], sentence: str) -> N
 def resume(settings: Settings, study: Study) -> None:
     """Go on with a search that was cut off; see `start`."""
     parameters = search_form.parameters_of(study, search_form.defaults(settings))
-    start(settings, {**parameters, "check_up": not study.findings()}, "search.job")
+    start(settings, {**parameters, "check_up": not study.trials()}, "search.job")
 
 
 def train(settings: Settings, study: Study, trial: Trial, values: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from rowmill.records import ModelId, Trial
 from rowmill.training import importance
 from rowmill.training.goal import Objective
 
-_MOST_CURVES, _MOST_NAMES = 60, 12
+_MOST_CURVES, _MOST_NAMES, _FEWEST_LINES = 60, 12, 3
 _WIDE, _HIGH, _SIDE, _ABOVE, _BELOW = 960, 300, 60, 34, 58
 
 
@@ -51,10 +51,10 @@ def scores(trials: Sequence[Trial], objective: Objective) -> str:
 
 
 def parallel(trials: Sequence[Trial]) -> str:
-    """Return markup of each trial as a line through its values to its score; what does not vary is left out, nothing where all is so."""
+    """Return markup of each trial as a line through its values to its score; what does not vary is left out; nothing below three trials."""
     ended = importance.table(trials)
     names = [name for name in ended.columns if ended[name].astype(str).nunique() > 1][-_MOST_NAMES:]
-    if len(names) < 2 or "score" not in names:
+    if len(ended) < _FEWEST_LINES or len(names) < 2 or "score" not in names:
         return ""
     heights = np.column_stack([_heights(ended[name]) for name in names])
     order = np.argsort(ended["score"].to_numpy(), kind="stable")

@@ -5,7 +5,8 @@ const make = (tag, attributes = {}, ...children) => {
   node.append(...children);
   return node;
 };
-const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
+const collator = new Intl.Collator(undefined, { numeric: true });
+const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(a, b));
 const key = cell => cell.sort ?? cell.text ?? "";
 
 function render({ model, el }) {
