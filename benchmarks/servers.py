@@ -29,6 +29,13 @@ _START_SECONDS = 120.0
 Form = tuple[str, bytes]  # a body and its type
 
 
+def need_wrk() -> None:
+    """End this process with a sentence where wrk is not there."""
+    if not shutil.which("wrk"):
+        print("NOTHING WAS MEASURED: wrk is not there; bring it by `apt-get install wrk` or `brew install wrk`.")
+        sys.exit(0)
+
+
 @dataclass(frozen=True)
 class Peer:
     """One server.

@@ -11,7 +11,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,25 +43,23 @@ Digits = np.ndarray[Any, Any]
 
 def main() -> None:
     """Measure, compare, conclude."""
-    if not shutil.which("wrk"):
-        print("NOTHING WAS MEASURED: wrk is not there; bring it by `apt-get install wrk` or `brew install wrk`.")
-        sys.exit(0)
+    servers.need_wrk()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        images, expected = _export(folder)
+        images, expected = export(folder)
         peers = _peers(folder)
-        forms = _forms(images[0])
+        forms = forms_of(images[0])
         cold, loads = _turns(peers, images, expected, folder)
         figures = [*_cold(cold), *_loads(loads), *_size(peers[0])]
         with servers.running(peers[0], forms["28x28x1"], folder / "log") as server:
-            some = [_forms(image)["28x28x1"] for image in images[:300]]
+            some = [forms_of(image)["28x28x1"] for image in images[:300]]
             figures += abuse.wrong(server, some, expected, CHECKED)
             figures += abuse.growth(server, some[0], folder, MANY)
             figures += abuse.fuzz(server, some[0], expected[0], FUZZED)
     conclude("serving", figures)
 
 
-def _export(folder: Path) -> tuple[Digits, Digits]:
+def export(folder: Path) -> tuple[Digits, Digits]:
     """Write the model in all forms; return images, uint8 (n, 28, 28, 1), and Keras's answers, (n, 10)."""
     source = sources.load("digits")
     images = np.pad(np.kron(source.images, np.ones((1, 3, 3, 1), np.uint8)), ((0, 0), (2, 2), (2, 2), (0, 0)))
@@ -141,7 +138,8 @@ def _peers(folder: Path) -> list[Peer]:
     return chosen
 
 
-def _forms(image: Digits) -> dict[str, Form]:
+def forms_of(image: Digits) -> dict[str, Form]:
+    """Return the bodies that ask for an image, (28, 28, 1)."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0]).save(file, "PNG")
     shapes = {"28x28x1": (28, 28, 1), "flat": (784,)}
@@ -156,7 +154,7 @@ def _turns(peers: list[Peer], images: Digits, expected: Digits, folder: Path) ->
     """Start each peer in each round, check what it answers, and load it."""
     cold: dict[str, list[float]] = {peer.name: [] for peer in peers}
     loads: Loads = {}
-    forms = _forms(images[0])
+    forms = forms_of(images[0])
     for number in range(ROUNDS):
         for peer in peers:
             print(f"Round {number + 1} of {ROUNDS}: {peer.name}", flush=True)
@@ -174,7 +172,7 @@ def _turns(peers: list[Peer], images: Digits, expected: Digits, folder: Path) ->
 def _check(server: Running, images: Digits, expected: Digits) -> None:
     """Ask for some images before anything is timed, which warms the server up, too."""
     for row in range(0, 200, 4):
-        code, answer = server.ask(_forms(images[row])["28x28x1"])
+        code, answer = server.ask(forms_of(images[row])["28x28x1"])
         assert code == 200
         if server.peer.answers:
             assert np.allclose(servers.probabilities(answer), expected[row], atol=1e-3), server.peer.name

@@ -86,6 +86,16 @@ def read(instances: Any, wanted: Wanted) -> Images:
     return _numbers(instances, wanted).reshape(-1, *wanted.shape)
 
 
+def read_object(what: str, given: Any) -> dict[str, Any]:
+    """Return a JSON object, given as itself or as its text, or abort with 400."""
+    try:
+        if isinstance(found := orjson.loads(given) if isinstance(given, bytes | str) else given, dict):
+            return found
+    except orjson.JSONDecodeError:
+        pass
+    abort(400, f'{what} is no JSON object in UTF-8; send {{"instances": [...]}}, and such as {{"top": 1}} for parameters.')
+
+
 def _numbers(instances: list[Any], wanted: Wanted) -> Images:
     leaves: list[Any] = instances
     form: list[int] = []

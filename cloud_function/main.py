@@ -1,6 +1,6 @@
 """Serve one model over HTTP: a Cloud Run function, and the same files under functions-framework anywhere else.
 
-Beside it lie `instances.py`, `openapi.json`, the model's file, its `model.json`, and `settings.json` where other sites' pages may ask.
+Beside it lie `instances.py`, `lines.py`, `openapi.json`, the model's file, its `model.json`, and `settings.json` if there is one.
 """
 
 import gc
@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from ai_edge_litert.interpreter import Interpreter
-from instances import Images, Wanted, read, read_one
+from instances import Images, Wanted, read, read_object, read_one
+from lines import Line, Lines
 from werkzeug.exceptions import HTTPException, abort
 
 CONTRACT = 1
@@ -70,7 +71,8 @@ try:
 except (OSError, ValueError, KeyError) as broken:
     raise SystemExit(f"The bundle is not whole ({type(broken).__name__}: {broken}): build it anew.") from None
 LABELS, SERVICE, MODEL_ID = MODEL.card["labels"], MODEL.card["service"], MODEL.card["model"]
-ORIGIN = orjson.loads(path.read_bytes()).get("allow_origin", "") if (path := HERE / "settings.json").is_file() else ""
+SETTINGS = orjson.loads(path.read_bytes()) if (path := HERE / "settings.json").is_file() else {}
+ORIGIN, LINES = SETTINGS.get("allow_origin", ""), Lines(MODEL_ID, SERVICE, LABELS, SETTINGS.get("images", False))
 ASK, TELL = ("POST", "OPTIONS"), ("GET", "HEAD", "OPTIONS")
 PATHS = {"/": (*TELL, "POST"), "/predict": ASK, "/health": TELL, "/openapi.json": TELL}
 PATHS |= {f"/v1/models/{name}": TELL for name in (SERVICE, MODEL_ID)} | {f"/v1/models/{name}:predict": ASK for name in (SERVICE, MODEL_ID)}
@@ -84,63 +86,60 @@ DESCRIPTION = {**CARD, **LOADED, "name": SERVICE, "ready": True, "model_version_
 
 @functions_framework.http
 def predict(request: flask.Request) -> flask.Response:
-    """Answer one request; whatever is wrong with it is one sentence in JSON."""
+    """Answer one request, and write its line; whatever is wrong with it is one sentence in JSON."""
+    line, code = Line(request), 200
     try:
         if not (methods := PATHS.get(request.path, ())):
             abort(404, f"There is no {request.path[:80]}; found {', '.join(PATHS)}.")
         if request.method not in methods:
             abort(405, f"{request.method[:20]} is not answered at {request.path}; use {', '.join(methods)}.")
-        if request.method == "POST":
-            return _answer(request, 200, _predictions(request))
-        return _answer(request, 200, OPENAPI if request.path == "/openapi.json" else DESCRIPTION)
+        if request.method != "POST":
+            return _answer(request, 200, OPENAPI if request.path == "/openapi.json" else DESCRIPTION, line.request_id)
+        content = _predictions(request, line)
     except HTTPException as error:
-        code, sentence = error.code or 400, str(error.description)
+        code, content = error.code or 400, {"message": str(error.description)}
     except Exception:  # pylint: disable=broad-exception-caught  # the outermost place: the log gets the traceback, the client a sentence
         logging.exception("%s %s", request.method, request.path)
-        code, sentence = 500, "This request cannot be answered; the function's log says why."
-    return _answer(request, code, {"error": {"code": code, "message": sentence, "status": STATUS.get(code, "INVALID_ARGUMENT")}})
+        code, content = 500, {"message": "This request cannot be answered; the function's log says why."}
+    if code != 200:
+        content = {"error": {"code": code, **content, "status": STATUS.get(code, "INVALID_ARGUMENT")}}
+    LINES.write(line, code)
+    return _answer(request, code, content, line.request_id)
 
 
-def _answer(request: flask.Request, code: int, content: dict[str, Any]) -> flask.Response:
+def _answer(request: flask.Request, code: int, content: dict[str, Any], request_id: str) -> flask.Response:
     response = flask.Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), code, content_type="application/json")
     if code == 405 or request.method == "OPTIONS":
         response.headers["Allow"] = ", ".join(PATHS.get(request.path, ()))
-    if (name := request.headers.get("X-Request-Id", "")) and name.isascii() and len(name) <= 200:
-        response.headers["X-Request-Id"] = name
+    response.headers["X-Request-Id"] = request_id
     if ORIGIN:
         response.headers["Access-Control-Allow-Origin"], response.headers["Vary"] = ORIGIN, "Origin"
         response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-Parameters, X-Request-Id"
+        response.headers["Access-Control-Expose-Headers"] = "X-Request-Id"
     return response
 
 
-def _predictions(request: flask.Request) -> dict[str, Any]:
+def _predictions(request: flask.Request, line: Line) -> dict[str, Any]:
     kind, encoding, most = request.mimetype, request.headers.get("Content-Encoding", "identity"), MODEL.limits["bytes"]
     if kind not in JSON_TYPES + IMAGE_TYPES or encoding != "identity":
         abort(415, f"The body is {kind[:80]}, encoded as {encoding[:80]}; send application/json, image/png or image/jpeg as they are.")
     if len(body := request.stream.read(most + 1)) > most:
         abort(413, f"The body has more than {most} bytes; send fewer instances in one request.")
     images = read_one(body, MODEL.wanted) if "X-Parameters" not in request.headers and kind in JSON_TYPES else None
-    content = {"instances": [body]} if kind in IMAGE_TYPES else {} if images is not None else _object("The body", body)
-    parameters = _object("The body's parameters", content.get("parameters") or {})
-    parameters |= _object("X-Parameters", request.headers.get("X-Parameters", {}))
+    content = {"instances": [body]} if kind in IMAGE_TYPES else {} if images is not None else read_object("The body", body)
+    parameters = read_object("The body's parameters", content.get("parameters") or {})
+    parameters |= read_object("X-Parameters", request.headers.get("X-Parameters", {}))
     top, invert = parameters.pop("top", 0), parameters.pop("invert", False)
     if parameters or isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= len(LABELS) or not isinstance(invert, bool):
         abort(400, f"The parameters are top, a whole number from 1 to {len(LABELS)}, and invert, true or false; found others.")
     images = read(content.get("instances"), MODEL.wanted) if images is None else images
-    answers: Any = MODEL.predict(255 - images if invert else images)
+    line.images = 255 - images if invert else images
+    answers: Any = MODEL.predict(line.images)
+    line.answers = answers
     if top:
         best = np.argsort(-answers, axis=1, kind="stable")[:, :top]
         answers = [[{"label": LABELS[k], "score": row[k]} for k in places] for row, places in zip(answers, best, strict=True)]
     return {"predictions": answers, **NAMES}
-
-
-def _object(what: str, given: Any) -> dict[str, Any]:
-    try:
-        if isinstance(found := orjson.loads(given) if isinstance(given, bytes | str) else given, dict):
-            return found
-    except orjson.JSONDecodeError:
-        pass
-    abort(400, f'{what} is no JSON object in UTF-8; send {{"instances": [...]}}, and such as {{"top": 1}} for parameters.')
 
 
 gc.collect()

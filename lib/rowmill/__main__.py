@@ -13,7 +13,8 @@ from rowmill.errors import EndpointError, ParameterError, RowmillError
 from rowmill.pages import host
 from rowmill.records import Deployment
 from rowmill.registry import connected
-from rowmill.serving import pack, release
+from rowmill.serving import pack, predictions, release
+from rowmill.serving.commands import Commands
 from rowmill.serving.release import Service
 from rowmill.settings import Settings
 
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_release(of_model)
     _add_release(commands.add_parser("rollback", help="serve what served before"))
     _add_release(commands.add_parser("status", help="ask what serves"))
+    lines = commands.add_parser("predictions", help="take in what the function answered; on Google Cloud: say how to have it delivered")
+    lines.add_argument("--forget", default="", metavar="REQUEST_ID", help="remove a request for good instead")
+    _add_release(lines)
     commands.add_parser("stop", help="stop all that `run` left running")
     commands.add_parser("tensorboard", help="open the searches in TensorBoard, for this machine alone")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
@@ -124,7 +128,18 @@ def _tell(deployment: Deployment) -> None:
     print(f"{deployment.model_id} serves {deployment.service}; it took {deployment.seconds:.1f} s.")
 
 
-_RELEASES = {"deploy": _deploy, "rollback": _roll_back, "plan": _plan, "delete": _delete, "status": _status}
+def _predictions(service: Service, chosen: argparse.Namespace) -> None:
+    settings, store = service.settings, service.registry.warehouse
+    if chosen.forget:
+        removed = predictions.forget(settings, store, service.name, chosen.forget)
+        print(f"Request {chosen.forget} is forgotten ({removed} rows).")
+    elif settings.target_kind == "gcloud":
+        print("\n".join(Commands(settings.cloud, service.name).sink_lines(settings.warehouse_dataset)))
+    else:
+        print(predictions.take_in(settings, store, service.name))
+
+
+_RELEASES = {"deploy": _deploy, "rollback": _roll_back, "plan": _plan, "delete": _delete, "status": _status, "predictions": _predictions}
 
 
 def _run(settings: Settings, source: str, parameters: str) -> None:

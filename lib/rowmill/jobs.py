@@ -43,7 +43,7 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait
     with path.open("a+") as file:
-        while not _try_lock(file):
+        while not try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
                 raise BusyError(
@@ -72,7 +72,8 @@ def held(state: Path, name: str) -> bool:
         return False
 
 
-def _try_lock(file: IO[str]) -> bool:
+def try_lock(file: IO[Any]) -> bool:
+    """Take the lock of an open file, if nobody holds it; it is held as long as the file is open."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -70,3 +70,16 @@ class Cloud:
     public: bool = False
     base_image: str = "python313"
     build_minutes: int = 20
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What is kept of the requests that a function answered.
+
+    Attributes:
+        days: For how long.
+        images: Whether the images are kept, too; else numbers about them alone.
+    """
+
+    days: int = 90
+    images: bool = False

@@ -13,7 +13,7 @@ from typing import Any
 
 from rowmill.errors import ParameterError, SettingsError
 from rowmill.records import check_service
-from rowmill.sections import CHECKS, Cloud, Gate
+from rowmill.sections import CHECKS, Cloud, Gate, Monitor
 
 FILE = "rowmill.toml"
 
@@ -42,6 +42,7 @@ class Settings:
         dashboard_read_only: Whether the dashboard only shows: its viewers see all, and its buttons refuse.
         gate: The thresholds of verdicts.
         cloud: Where on Google Cloud a function serves, and as what; for `gcloud`.
+        monitor: What is kept of the requests that a function answered.
     """
 
     root: Path
@@ -62,6 +63,7 @@ class Settings:
     dashboard_read_only: bool
     gate: Gate = Gate()
     cloud: Cloud = Cloud()
+    monitor: Monitor = Monitor()
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -70,6 +72,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "artefacts": {"root": ".rowmill/artefacts"},
     "target": {"kind": "local", "port": 8501, "latency": 1000.0, "allow_origin": ""},
     "cloud": dataclasses.asdict(Cloud()),
+    "monitor": dataclasses.asdict(Monitor()),
     "dashboard": {"port": 8866, "read_only": False},
     "gate": {**dataclasses.asdict(Gate()), "checks": ", ".join(CHECKS)},
 }
@@ -126,6 +129,7 @@ def load(folder: Path | None = None) -> Settings:
         dashboard_read_only=values["dashboard"]["read_only"],
         gate=Gate(**{**values["gate"], "checks": _checks(values["gate"])}),
         cloud=Cloud(**values["cloud"]),
+        monitor=Monitor(**values["monitor"]),
     )
 
 

@@ -14,10 +14,17 @@ Record = typing.TypeVar("Record")
 
 @dataclass(frozen=True)
 class Table:
-    """A table's name and its columns: name to one of STRING, INT64, FLOAT64, TIMESTAMP, BYTES, JSON."""
+    """A table.
+
+    Attributes:
+        name: Its name.
+        columns: Name to one of STRING, INT64, FLOAT64, TIMESTAMP, BYTES, JSON.
+        age: The column of kind TIMESTAMP by which rows grow old, where rows may leave the table; empty: they never do.
+    """
 
     name: str
     columns: Mapping[str, str]
+    age: str = ""
 
 
 _KINDS = {str: "STRING", int: "INT64", float: "FLOAT64", datetime.datetime: "TIMESTAMP"}
@@ -43,6 +50,28 @@ EXAMPLES = Table(
         "sha256": "STRING",
         "ingested_at": "TIMESTAMP",
     },
+)
+# One row per request; lists of one value per instance are JSON.
+PREDICTIONS = Table(
+    "predictions",
+    {
+        "answered_at": "TIMESTAMP",
+        "request_id": "STRING",
+        "service": "STRING",
+        "model_id": "STRING",
+        "code": "INT64",  # of HTTP; what is not 200 has no instances
+        "instances": "INT64",
+        "latency_ms": "FLOAT64",
+        "labels": "JSON",
+        "confidences": "JSON",  # 0 to 1
+        "means": "JSON",  # of an instance's pixels, 0 to 255, and their deviation
+        "deviations": "JSON",
+        "images": "JSON",  # the pixels' bytes in base64, where they are kept
+        "hash": "STRING",  # HMAC-SHA256 of all pixels, where there is a key
+        "log": "STRING",  # the file that the line stood in, and where it ended there, in bytes
+        "log_end": "INT64",
+    },
+    age="answered_at",
 )
 TABLES: dict[type, Table] = {
     DatasetVersion: _table("dataset_versions", DatasetVersion),

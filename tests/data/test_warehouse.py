@@ -13,7 +13,7 @@ import pytest
 from rowmill.data import dataset, sources, warehouse
 from rowmill.data.sources import Source
 from rowmill.data.sqlite import SqliteWarehouse
-from rowmill.errors import IntegrityError, NotFoundError, RowmillError, SourceError
+from rowmill.errors import IntegrityError, NotFoundError, ParameterError, RowmillError, SourceError
 from rowmill.records import Deployment, Trial
 from rowmill.registry import Registry
 from rowmill.settings import Settings
@@ -138,6 +138,22 @@ class Contract:
             assert part.keys == sorted(part.keys)
             assert np.array_equal(part.images, pixels[[int(key) for key in part.keys]])
         assert dataset.ingest(store, source) == version
+
+    def test_only_a_table_with_an_age_forgets(self, store: warehouse.Warehouse) -> None:
+        aging = dataclasses.replace(TABLE, name="aging", age="at")
+        assert store.forget(aging, {"name": "a"}) == 0, "A table nobody wrote is empty."
+        late = MOMENT.replace(microsecond=0) + datetime.timedelta(seconds=6)
+        store.append(aging, rows("a", "b", "a", "c", "b").assign(at=[MOMENT, MOMENT, late, late, MOMENT + datetime.timedelta(days=1)]))
+        assert store.forget(aging, {"name": "a", "count": 1}) == 0 and store.forget(aging, {"name": "a"}, before=MOMENT) == 0
+        assert store.forget(aging, {"name": "b"}, before=late) == 1 and list(store.read(aging)["name"]) == ["a", "a", "c", "b"]
+        assert store.forget(aging, {"name": "a"}) == 2 and list(store.read(aging)["name"]) == ["c", "b"]
+        store.append(TABLE, rows("a"))
+        for table, where in ((TABLE, {"name": "a"}), (aging, {})):
+            with pytest.raises(ParameterError, match=f"Rows of table {table.name} stay"):
+                store.forget(table, where)
+        with pytest.raises(NotFoundError, match="no column 'colour'"):
+            store.forget(aging, {"colour": "red"})
+        assert len(store.read(TABLE)) == 1 and len(store.read(aging)) == 2
 
     def test_several_who_append_at_once_are_all_whole_and_unmixed(self, store: warehouse.Warehouse) -> None:
         with ThreadPoolExecutor(3) as pool:

@@ -62,7 +62,8 @@ def test_a_recorded_lambda_event_is_answered(packed: Path) -> None:
     event = json.loads(EVENT.read_text()) | {"body": base64.b64encode(file.getvalue()).decode()}
     code = "import json, sys, aws_lambda; print(json.dumps(aws_lambda.handle(json.load(sys.stdin), None)))"
     done = subprocess.run([sys.executable, "-c", code], input=json.dumps(event), capture_output=True, text=True, check=True, cwd=packed)
-    answer = json.loads(done.stdout)
+    line, answer = map(json.loads, done.stdout.splitlines())
+    assert line["request_id"] == "from-lambda-1" and line["code"] == 200
     assert answer["statusCode"] == 200 and answer["headers"]["X-Request-Id"] == "from-lambda-1"
     assert np.allclose(json.loads(answer["body"])["predictions"], expected[:1], atol=1e-4)
 

@@ -1,5 +1,6 @@
 """The warehouse on Google: tables of one BigQuery data set, written and read by pandas-gbq."""
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,10 @@ from google.cloud import bigquery
 
 from rowmill.data import refusals
 from rowmill.data.client import Access
-from rowmill.data.rows import BINARY, as_arrow, as_kinds, check_columns, checked_values, take, wanted_columns
+from rowmill.data.rows import BINARY, as_arrow, as_kinds, check_columns, check_forgettable, checked_values, take, wanted_columns
 from rowmill.errors import SettingsError, WarehouseError
 from rowmill.records import now
-from rowmill.tables import EXAMPLES, Table
+from rowmill.tables import EXAMPLES, PREDICTIONS, Table
 
 _TYPES = {"JSON": "STRING"}
 _LEGACY = {"INTEGER": "INT64", "FLOAT": "FLOAT64"}
@@ -25,7 +26,7 @@ _LEGACY = {"INTEGER": "INT64", "FLOAT": "FLOAT64"}
 # clock and their number. Machines that append to one table at once are as far apart as their clocks are.
 _ORDER = {"appended_at": "TIMESTAMP", "appended_row": "INT64"}
 # The day by which a large table is laid apart and the columns it is kept together by: reading an ingest does not scan all.
-_LAYOUT = {EXAMPLES.name: ("ingested_at", ["ingest_id", "split"])}
+_LAYOUT = {EXAMPLES.name: ("ingested_at", ["ingest_id", "split"]), PREDICTIONS.name: ("answered_at", ["service", "log"])}
 
 
 class BigqueryWarehouse:
@@ -91,6 +92,17 @@ class BigqueryWarehouse:
         order = np.lexsort([found[name].to_numpy() for name in reversed(_ORDER)])
         # Most answers are in order already; to sort images is to copy them.
         return (take(found, order) if (np.diff(order) < 0).any() else found).select(wanted)
+
+    def forget(self, table: Table, where: Mapping[str, Any], before: datetime.datetime | None = None) -> int:
+        """Remove rows by one statement; see `Warehouse.forget`. BigQuery's time travel has them for up to a week more."""
+        check_forgettable(table, where)
+        aged = [bigquery.ScalarQueryParameter("before", "TIMESTAMP", before)] if before else []
+        conditions = [*(f"`{name}` = @{name}" for name in where), *([f"`{table.age}` < @before"] if aged else [])]
+        with refusals.told(self._asked(table)):
+            if not self._has(table):
+                return 0
+            command = f"DELETE FROM `{self._name(table)}` WHERE {' AND '.join(conditions)}"
+            return self.access.change(command, [*_parameters(table, where), *aged])
 
     def _asked(self, table: Table) -> refusals.Asked:
         role = f"BigQuery Data Editor on data set {self.dataset}"

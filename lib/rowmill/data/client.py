@@ -55,6 +55,13 @@ class Access:
         )
         return rows
 
+    def change(self, command: str, parameters: Sequence[bigquery.ScalarQueryParameter]) -> int:
+        """Run a statement that changes rows, and return how many."""
+        config = bigquery.QueryJobConfig(query_parameters=parameters, use_legacy_sql=False, maximum_bytes_billed=self.maximum_bytes)
+        job = self.client.query(command, config)
+        job.result()
+        return job.num_dml_affected_rows or 0
+
     def dry_run(self, query: str, parameters: Sequence[bigquery.ScalarQueryParameter] = ()) -> bigquery.QueryJob:
         """Return what BigQuery knows of a query without running it, its columns (`schema`) and bytes; this costs nothing."""
         config = bigquery.QueryJobConfig(query_parameters=parameters, use_legacy_sql=False, use_query_cache=False, dry_run=True)

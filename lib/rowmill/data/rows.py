@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from rowmill.errors import IntegrityError, NotFoundError, SourceError
+from rowmill.errors import IntegrityError, NotFoundError, ParameterError, SourceError
 from rowmill.tables import Table
 
 _PYTHON = {"STRING": str, "JSON": str, "INT64": int, "FLOAT64": float, "BYTES": bytes}
@@ -105,6 +105,18 @@ def wanted_columns(table: Table, where: Mapping[str, Any] | None, columns: Seque
         if name not in table.columns:
             raise NotFoundError(f"Table {table.name} has no column {name!r}", step=f"use one of {', '.join(table.columns)}")
     return wanted
+
+
+def check_forgettable(table: Table, where: Mapping[str, Any]) -> None:
+    """Raise unless rows of the table may leave it and it is said which.
+
+    Raises:
+        ParameterError: They may not, or it is not said.
+        NotFoundError: The table has no such column.
+    """
+    if not table.age or not where:
+        raise ParameterError(f"Rows of table {table.name} stay", step="append rows that are true from now on")
+    wanted_columns(table, where, ())
 
 
 def as_kinds(table: Table, frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The embedded warehouse: one SQLite file in WAL mode that several processes use at once."""
 
 import contextlib
+import datetime
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from rowmill.data.rows import as_arrow, as_kinds, check_columns, checked_values, part_rows, wanted_columns
+from rowmill.data.rows import as_arrow, as_kinds, check_columns, check_forgettable, checked_values, part_rows, wanted_columns
 from rowmill.errors import BusyError, IntegrityError, SourceError
 from rowmill.tables import Table
 
@@ -50,6 +51,17 @@ class SqliteWarehouse:
         with self._transaction("DEFERRED") as connection:
             found = _select(connection, table, wanted, where or {})
             return as_arrow(table, wanted, _parts(found))
+
+    def forget(self, table: Table, where: Mapping[str, Any], before: datetime.datetime | None = None) -> int:
+        """Remove rows and write zeros over their bytes; see `Warehouse.forget`."""
+        check_forgettable(table, where)
+        aged = f" AND {table.age} < ?" if before else ""  # texts of moments in UTC sort as the moments do
+        values = [*where.values(), *([pd.Timestamp(before).tz_convert("UTC").isoformat()] if before else [])]
+        with self._transaction("IMMEDIATE") as connection:
+            connection.execute(_create(table))
+            connection.execute("PRAGMA secure_delete = ON")
+            condition = " AND ".join(f"{name} = ?" for name in where)
+            return connection.execute(f"DELETE FROM {table.name} WHERE {condition}{aged}", values).rowcount
 
     @contextlib.contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:

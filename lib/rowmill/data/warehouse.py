@@ -1,5 +1,6 @@
 """The one narrow interface to where rows live: append and read."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from rowmill.tables import Table
 
 
 class Warehouse(Protocol):
-    """Append-only tables; the latest row per id is the truth, and no row is ever changed."""
+    """Append-only tables; the latest row per id is the truth, and no row is ever changed. Only tables with an age forget rows."""
 
     @property
     def cache(self) -> Path | None:
@@ -53,6 +54,20 @@ class Warehouse(Protocol):
             columns: As in `read`.
 
         Raises:
+            NotFoundError: The table has no such column.
+            WarehouseError: The warehouse refuses, or cannot be reached.
+        """
+
+    def forget(self, table: Table, where: Mapping[str, Any], before: datetime.datetime | None = None) -> int:
+        """Remove rows for good, all or none, and return how many there were.
+
+        Args:
+            table: A table with an age.
+            where: Column name to the value it must equal; at least one.
+            before: The age that they must be beyond, too.
+
+        Raises:
+            ParameterError: Rows of this table never leave, or no column is given.
             NotFoundError: The table has no such column.
             WarehouseError: The warehouse refuses, or cannot be reached.
         """

@@ -22,7 +22,7 @@ from rowmill.settings import Settings
 
 EXAMPLE_FILE = "example.json"
 FUNCTION = "predict"
-HANDLER_FILES = ("main.py", "instances.py", "requirements.txt")
+HANDLER_FILES = ("main.py", "instances.py", "lines.py", "requirements.txt")
 _DOCUMENT_FILE, _SETTINGS_FILE = "openapi.json", "settings.json"
 
 
@@ -65,7 +65,10 @@ def open_in_process(bundle: Bundle) -> Endpoint:
         raise IntegrityError(
             f"The bundle of model {bundle.model_id} does not start: {str(refusal).rstrip('.')}", step="search anew, or restore its files"
         ) from refusal
-    return Endpoint(f"http://{bundle.model_id}", httpx.WSGITransport(app=app))
+    # Who judges a model here is no client of it, and a notebook's output no log.
+    return Endpoint(
+        f"http://{bundle.model_id}", httpx.WSGITransport(app=lambda request, start: app({**request, "rowmill.silent": True}, start))
+    )
 
 
 def _contents(settings: Settings, files: Path) -> dict[str, bytes]:
@@ -80,8 +83,9 @@ def _contents(settings: Settings, files: Path) -> dict[str, bytes]:
     described = json.loads(contents[CARD_FILE])
     contents[_DOCUMENT_FILE] = _document(document, described).encode()
     contents[EXAMPLE_FILE] = json.dumps({"instances": described["golden"]["instances"][:1]}).encode()
-    if settings.target_allow_origin:
-        contents[_SETTINGS_FILE] = json.dumps({"allow_origin": settings.target_allow_origin}).encode()
+    told = {"allow_origin": settings.target_allow_origin, "images": settings.monitor.images}
+    if any(told.values()):
+        contents[_SETTINGS_FILE] = json.dumps({name: value for name, value in told.items() if value}).encode()
     return contents
 
 

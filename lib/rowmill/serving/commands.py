@@ -128,6 +128,23 @@ class Commands:
         """Return how to delete the function."""
         return ["gcloud", "run", "services", "delete", self.service, *self._place, "--quiet"]
 
+    def sink(self, dataset: str) -> list[str]:
+        """Return how to let Cloud Logging write the function's lines into a BigQuery data set of the project, from now on."""
+        whose = f'resource.type="cloud_run_revision" AND resource.labels.service_name="{self.service}" AND jsonPayload.kind="prediction"'
+        place = f"bigquery.googleapis.com/projects/{self.cloud.project}/datasets/{dataset}"
+        name, project = f"rowmill-{self.service}", f"--project={self.cloud.project}"
+        return ["gcloud", "logging", "sinks", "create", name, place, "--use-partitioned-tables", f"--log-filter={whose}", project]
+
+    def sink_writer(self) -> list[str]:
+        """Return how to ask as whom the sink writes; that account needs the role BigQuery Data Editor."""
+        project = f"--project={self.cloud.project}"
+        return ["gcloud", "logging", "sinks", "describe", f"rowmill-{self.service}", project, "--format=value(writerIdentity)"]
+
+    def sink_lines(self, dataset: str) -> list[str]:
+        """Return the lines that make the sink and let it write, as they can be pasted into a shell."""
+        grant = ["gcloud", "projects", "add-iam-policy-binding", self.cloud.project, "--condition=None", "--role=roles/bigquery.dataEditor"]
+        return [shlex.join(self.sink(dataset)), f'{shlex.join(grant)} --member="$({shlex.join(self.sink_writer())})"']
+
     def token(self, audience: str = "") -> list[str]:
         """Return how to get an identity token; a user's account takes no audience, a service account needs one."""
         return ["gcloud", "auth", "print-identity-token", *([f"--audiences={audience}"] if audience else [])]

@@ -19,6 +19,7 @@ from rowmill import jobs, settings
 from rowmill.errors import BusyError, EndpointError, IntegrityError, ParameterError, RowmillError, SettingsError
 from rowmill.records import Bundle
 from rowmill.registry import CARD_FILE
+from rowmill.serving import lines
 from rowmill.serving.bundle import FUNCTION
 from rowmill.serving.endpoint import Endpoint
 from rowmill.serving.target import Revision
@@ -199,7 +200,7 @@ class LocalTarget:
             "--log-level",
             "warning",
             "--no-control-socket",
-            "rowmill.serving.hosted:create_app()",
+            f"rowmill.serving.hosted:create_app({str(lines.folder(self._state, self._service))!r})",
         ]
 
     def _start(self, name: str, command: list[str], folder: Path) -> psutil.Process:
