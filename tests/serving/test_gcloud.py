@@ -189,6 +189,15 @@ def test_a_model_that_hangs_gets_no_request(
     assert not load.wrong and set(load.answered) == {served[0]} and serves(google) == {served[0]: 100} and not tags(google)
 
 
+def test_a_build_that_fails_changes_nothing(cloud: Service, google: Google, served: tuple[str, str]) -> None:
+    larger = dataclasses.replace(cloud.settings, cloud=dataclasses.replace(cloud.settings.cloud, memory="1Gi"))
+    google.builds.failure = "no space left"
+    with pytest.raises(TargetError, match="does not start as digits-.*: The build on Google Cloud failed; found "):
+        deploy(release.open_service(larger, "digits"), served[1])
+    google.mend()
+    assert serves(google) == {served[0]: 100} and not tags(google) and release.look(cloud).model == served[0]
+
+
 def test_a_deployment_killed_at_its_canary_is_cleared_away(cloud: Service, google: Google, served: tuple[str, str]) -> None:
     good, weak = served
     process = multiprocessing.get_context("spawn").Process(target=cut, args=(cloud.settings, weak, "verify 10 %: running", (10, 100)))
