@@ -120,8 +120,6 @@ def _plan(service: Service, chosen: argparse.Namespace) -> None:
 
 def _status(service: Service, _: argparse.Namespace) -> None:
     print(release.status(service))
-    if alarm := release.look(service).alarm:
-        print(alarm)
 
 
 def _tell(deployment: Deployment) -> None:

@@ -211,6 +211,8 @@ def _path(settings: Settings, name: str) -> Path:
 
 def _wake(settings: Settings, service: str) -> None:
     """Serve again what served on this machine; only a port that the run itself needs stops the run."""
+    if settings.target_kind != "local":
+        return
     for name in {*local.services(settings.state), service}:
         try:
             release.open_service(settings, name).target.traffic()

@@ -284,12 +284,13 @@ class TestForm:
         assert (started[0]["network"], started[0]["trials"]) == ("nets/mine.py:build", "7")
         assert ast.literal_eval(started[0]["space"]) == {"width": {"type": "choice", "values": [16, 32], "default": 32}}
 
-    def test_without_data_nothing_starts(self, mill: Settings):
+    def test_without_data_nothing_starts(self, mill: Settings, started: list[dict[str, Any]]):
         empty = project(mill.state.parent / "empty")
         page = Page(empty)
         page.until(lambda: bool(page.all(Form)[-1].content["rows"]))
         page.button("Start the search").click()
         wait_until(lambda: any("There are no data yet" in told for told in page.notices()))
+        assert not started
 
     def test_a_dashboard_that_only_shows_starts_and_stops_nothing(self, mill: Settings, started: list[dict[str, Any]]):
         page = Page(dataclasses.replace(mill, dashboard_read_only=True))

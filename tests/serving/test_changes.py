@@ -7,15 +7,16 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import httpx
 import pytest
 from rowmill import jobs
-from rowmill.errors import IntegrityError, NotFoundError, ParameterError
-from rowmill.records import Verdict
-from rowmill.serving import release
+from rowmill.errors import EndpointError, IntegrityError, NotFoundError, ParameterError
+from rowmill.records import Deployment, Verdict
+from rowmill.serving import history, release
 from rowmill.serving.release import Service
 from rowmill.settings import Settings
 
@@ -87,6 +88,25 @@ def test_a_deleted_model_leaves_the_list_and_the_disk_but_not_the_record(service
     with pytest.raises(NotFoundError, match=f"There is no model '{weak}' of service 'digits'; found {good}"):
         release.deploy(service, weak, "again", force=True)
     assert release.rollback_target(service) == "" and serves(service) == good
+
+
+def test_nothing_is_deleted_while_nobody_knows_what_serves(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good, "first", force=True)
+    jobs.stop(service.settings.state, "function-digits")
+    with socket.create_server(("127.0.0.1", service.settings.target_port)):
+        with pytest.raises(EndpointError, match=f"What serves digits cannot be asked, so {weak} is not deleted; found Port .* is in use"):
+            release.delete(service, weak)
+    assert weak in {model.model_id for model in service.registry.models("digits")}
+
+
+def test_a_deleted_model_is_no_place_to_roll_back_to() -> None:
+    def row(model_id: str, outcome: str = "serving", action: str = "deploy") -> Deployment:
+        return Deployment(model_id, "digits", action, "local", "", "", outcome, "", "me", 0.0)
+
+    rows = [row("a"), row("b"), row("c")]
+    assert history.rollback_target(rows) == "b" and history.rollback_target([*rows, row("b", "deleted", "delete")]) == "a"
+    again = [row("a"), row("b"), row("a"), row("b", "deleted", "delete")]
+    assert history.rollback_target(again) == ""
 
 
 def test_steps_are_checked_first(service: Service, good: str) -> None:
@@ -167,6 +187,15 @@ def test_a_killed_deployment_is_finished_or_cleared_away(service: Service, good:
     assert [(row.model_id, row.outcome) for row in rows] == [(good, "serving"), (weak, outcome), (good, "serving")]
     assert rows[1].reason.startswith(f"It was cut off at the step '{left.last}'")
     assert serves(service) == good and jobs.names(service.settings.state) == ["function-digits"] and release.attempt(service) is None
+
+
+def test_a_roll_back_after_a_kill_goes_to_what_served_before_it(service: Service, good: str, weak: str) -> None:
+    release.deploy(service, good, "first", force=True)
+    release.deploy(service, weak, "second", force=True)
+    process = multiprocessing.get_context("spawn").Process(target=cut, args=(service.settings, good, "verify 100 %: done"))
+    process.start()
+    process.join()
+    assert release.roll_back(service, "back").model_id == weak == serves(service)
 
 
 def interrupted(*_: object) -> None:

@@ -1,6 +1,7 @@
 """What served when, by the records."""
 
 import datetime
+import itertools
 from collections.abc import Iterable
 
 from rowmill.records import Deployment
@@ -10,6 +11,8 @@ def rollback_target(deployments: Iterable[Deployment]) -> str:
     """Return the model id that a roll back would deploy, or an empty text; deployments oldest first."""
     served: list[str] = []
     for deployment in deployments:
+        if deployment.outcome == "deleted":
+            served = [model_id for model_id, _ in itertools.groupby(name for name in served if name != deployment.model_id)]
         if deployment.outcome != "serving":
             continue
         if deployment.action == "roll back" and len(served) > 1:

@@ -4,7 +4,7 @@ import datetime
 import shutil
 from collections.abc import Sequence
 
-from rowmill.errors import IntegrityError, NotFoundError, ParameterError
+from rowmill.errors import EndpointError, IntegrityError, NotFoundError, ParameterError
 from rowmill.records import Deployment, Verdict, check_service
 from rowmill.registry import connected
 from rowmill.serving import history
@@ -85,7 +85,10 @@ def roll_back(service: Service, reason: str = "", expected: str = "") -> Deploym
     Raises:
         IntegrityError: It would be another model than expected, for somebody else deployed meanwhile.
         NotFoundError: Nothing served before.
+        BusyError: Another deployment of this service is under way.
     """
+    with lock(service):
+        recover(service)  # what was cut off may serve, and changes where a roll back goes
     earlier = rollback_target(service)
     if not earlier:
         raise NotFoundError(
@@ -120,12 +123,19 @@ def delete(service: Service, model_id: str, reason: str = "") -> Deployment:
     Raises:
         NotFoundError: There is no such model.
         IntegrityError: It serves, or served last.
+        EndpointError: What serves cannot be asked.
         BusyError: A deployment of this service is under way.
     """
     model = service.registry.model(model_id, service.name)
     with lock(service):
         recover(service)
         found = look(service)
+        if found.silence:
+            raise EndpointError(
+                f"What serves {service.name} cannot be asked, so {model_id} is not deleted",
+                found=found.silence.rstrip("."),
+                step="deploy a model, or mend that first",
+            )
         kept = {rollback_target(service): "is what a roll back would go to", found.recorded: "served last by the records"}
         kept |= dict.fromkeys(found.platform, "has a share of the requests") | {found.model: "serves"}
         if model_id in kept:

@@ -104,16 +104,13 @@ def curl(service: Service, file: Path | None = None, kind: str = "application/js
 
 
 def status(service: Service) -> str:
-    """Return in one sentence what serves now."""
-    try:
-        card = serving(service)
-    except EndpointError as error:
-        return f"Nothing answers for {service.name}: {error}"
-    return (
-        f"{card['model']} serves {service.name} at {service.target.address} since {card['since']}."
-        if card
-        else f"Nothing serves {service.name} yet."
-    )
+    """Return in one sentence what serves now, and in another what is wrong with it."""
+    found = look(service)
+    if found.silence:
+        return f"Nothing answers for {service.name}: {found.silence}"
+    if not found.card:
+        return f"Nothing serves {service.name} yet."
+    return f"{found.model} serves {service.name} at {service.target.address} since {found.card['since']}. {found.alarm}".rstrip()
 
 
 def _restore(service: Service, recorded: str) -> dict[str, Any]:
