@@ -50,11 +50,11 @@ def test_only_settings_reads_the_environment() -> None:
         ("keras_tuner", {"oracles", "tuner", "workers"}),
         ("keras", {"backend"}),
         ("tensorflow", {"backend"}),
-        ("yaml", {"formats"}),
+        ("yaml", {"calendars", "formats", "steps"}),
         ("sqlite3", {"sqlite"}),
         ("pandas_gbq", {"bigquery", "client", "patience", "refusals"}),
         ("google", {"bigquery", "client", "patience", "query", "refusals", "sink"}),
-        ("papermill", {"pipeline"}),
+        ("papermill", {"notebook"}),
         ("matplotlib", {"charts", "search_charts", "verdict_charts"}),
         ("ipywidgets", {"change", "model_card", "models", "parts", "search", "search_watch", "serving_card", "tryit"}),
         ("anywidget", {"pad", "parts", "search_form", "table"}),
@@ -76,7 +76,7 @@ def test_each_outside_world_has_its_rooms(package: str, rooms: set[str]) -> None
         ("rowmill.judging.validation", "tensorflow|keras|matplotlib|pandas_gbq"),
         ("rowmill.training.study", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
         ("rowmill.serving.release", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
-        ("rowmill.__main__", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
+        ("rowmill.__main__", "tensorflow|keras|matplotlib|sklearn|papermill|pandas_gbq"),
     ],
 )
 def test_nobody_pays_for_what_they_do_not_use(module: str, heavy: str) -> None:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import psutil
 
 from rowmill import settings
-from rowmill.errors import BusyError
+from rowmill.errors import BusyError, HeldError
 from rowmill.records import now
 
 _TAIL_BYTES = 64 * 1024
@@ -37,7 +37,7 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
         wait: Seconds to wait for it.
 
     Raises:
-        BusyError: Another process holds it.
+        HeldError: Another process holds it.
     """
     path = state / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
         while not try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
-                raise BusyError(
+                raise HeldError(
                     f"{what[0].upper()}{what[1:]} is going on already",
                     found=f"process {file.read() or 'unknown'}",
                     step="wait until it ends, then try again",
