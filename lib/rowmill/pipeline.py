@@ -62,25 +62,55 @@ def run(settings: Settings, order: Order) -> dict[str, Any]:
         BusyError: Another program has the function's port.
         NotebookError: A notebook stopped. What does not depend on it was run.
     """
+    plan = prepare(settings, order)
+    with jobs.lock(settings.state, runs.LOCK, what="a run"):
+        _wake(settings, plan.service)
+        runs.recover(settings)
+        waiting = [] if order.may_deploy else [step for step in plan.known.values() if step.deploys and not step.optional]
+        begun = dataclasses.replace(runs.new(plan.service, order.trigger, plan.asked), states={step.name: "waiting" for step in waiting})
+        return _go(settings, Walk(settings, begun, plan.chosen, plan.given), order.again.split())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order that was held against what is declared.
+
+    Attributes:
+        known: All steps.
+        chosen: Those to go through, in order.
+        given: Parameters, the source among them.
+        service: Whose run it is.
+        asked: What the record tells of the order.
+    """
+
+    known: Mapping[str, Step]
+    chosen: list[Step]
+    given: dict[str, Any]
+    service: str
+    asked: dict[str, Any]
+
+
+def prepare(settings: Settings, order: Order) -> Plan:
+    """Hold an order against what is declared; nothing is run.
+
+    Raises:
+        PipelineError: `pipeline.yaml` declares what cannot be run, or there is no such step.
+        ParameterError: A parameter is unknown or ill-typed.
+        SourceError: The source is missing.
+    """
     known = steps.load(settings)
-    again = order.again.split()
-    steps.check_names(known, again)
+    steps.check_names(known, order.again.split())
     chosen = steps.choose(known, order.steps.split(), may_deploy=order.may_deploy)
     given = notebook.read_values(order.parameters, _open_to_users(settings, chosen))
     given |= _source(order, chosen)
     service = given.get("service") or settings.service_name or _service_of(given, chosen)
-    with jobs.lock(settings.state, runs.LOCK, what="a run"):
-        _wake(settings, service)
-        runs.recover(settings)
-        asked = {**given, **{word: value for word, value in (("steps", order.steps), ("again", order.again)) if value}}
-        waiting = {} if order.may_deploy else {name: "waiting" for name, step in known.items() if step.deploys and not step.optional}
-        begun = dataclasses.replace(runs.new(service, order.trigger, asked), states=waiting)
-        return _go(settings, Walk(settings, begun, chosen, given), again)
+    asked = {**given, **{word: value for word, value in (("steps", order.steps), ("again", order.again)) if value}}
+    return Plan(known, chosen, given, service, asked)
 
 
 def skip(settings: Settings, order: Order, why: str) -> Run:
     """Put on record that a run was not begun."""
-    skipped = runs.new(settings.service_name, order.trigger, {})
+    skipped = runs.new(prepare(settings, order).service, order.trigger, {})
     return runs.end(settings, dataclasses.replace(skipped, outcome="skipped", reason=why))
 
 

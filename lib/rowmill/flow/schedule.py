@@ -55,6 +55,10 @@ class Schedule:
         """
         return next((planned for planned in self.after(since, moment)), None)
 
+    def next(self, moment: datetime.datetime, days: int) -> datetime.datetime | None:
+        """Return the next planned moment within so many days, None where there is none."""
+        return self.due(moment, moment + datetime.timedelta(days=days))
+
     def after(self, since: datetime.datetime, until: datetime.datetime) -> Iterator[datetime.datetime]:
         """Return the planned moments after `since`, up to `until`."""
         if not self.cron:
