@@ -65,15 +65,7 @@ def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rowmill")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run all notebooks in which something changed, serve the better model, show the dashboard")
-    run.add_argument("--source", default="")
-    run.add_argument("--parameters", default="")
-    run.add_argument("--steps", default="", help="these alone, with what they need")
-    run.add_argument("--again", default="", help="steps to run whether something changed or not")
-    clock = commands.add_parser("schedule", help="run the pipeline by itself, as pipeline.yaml says, until it is ended")
-    clock.add_argument("--calendar", default="", choices=("", *_CALENDARS), help="print the same for another calendar instead")
-    fire = commands.add_parser("fire", help="one scheduled run; it is skipped where one goes on")
-    fire.add_argument("--reason", default="", help="why, for the record; without one, the schedule's weeks are heeded")
+    _add_runs(commands)
     search = commands.add_parser("search", help="run the search alone; what it registers is not judged yet")
     search.add_argument("--parameters", default="")
     packing = commands.add_parser("pack", help="pack a model to go")
@@ -95,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("tensorboard", help="open the searches in TensorBoard, for this machine alone")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     return parser
+
+
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser("run", help="run all notebooks in which something changed, serve the better model, show the dashboard")
+    run.add_argument("--source", default="")
+    run.add_argument("--parameters", default="")
+    run.add_argument("--steps", default="", help="these alone, with what they need")
+    run.add_argument("--again", default="", help="steps to run whether something changed or not")
+    clock = commands.add_parser("schedule", help="run the pipeline by itself, as pipeline.yaml says, until it is ended")
+    clock.add_argument("--calendar", default="", choices=("", *_CALENDARS), help="print the same for another calendar instead")
+    fire = commands.add_parser("fire", help="one scheduled run; it is skipped where one goes on")
+    fire.add_argument("--reason", default="", help="why, for the record; without one, the schedule's weeks are heeded")
 
 
 def _add_release(parser: argparse.ArgumentParser) -> None:

@@ -61,7 +61,7 @@ def head(run: Run) -> str:
     }
     name = f'<p class="rm-now"><b>{escape(run.service)}, {stands.moment(run.started)}</b> {_badge(run.outcome)}</p>'
     reason = parts.alarm(run.reason) if run.outcome in ("failed", "broken off") else f"<p>{escape(run.reason)}</p>" if run.reason else ""
-    return f"{name}{reason}{_candidate(run)}{parts.facts(facts)}"
+    return f'<div class="rm-run">{name}{reason}{_candidate(run)}{parts.facts(facts)}</div>'
 
 
 def steps(run: Run, declared: Mapping[str, Step]) -> str:

@@ -1,8 +1,9 @@
 """The Runs page: starts, watches and stops runs of the pipeline, which go on outside it; it keeps no truth of its own."""
 
-import concurrent.futures
 import functools
-import multiprocessing
+import json
+import subprocess
+import sys
 from html import escape
 from typing import Any
 
@@ -24,10 +25,8 @@ from rowmill.settings import Settings
 
 _FAILED = "rowmill: "  # how the command ends
 _AHEAD_DAYS = 366
-
-Shape = tuple[tuple[str, tuple[str, ...]], ...]  # of the steps: a name each, and what it needs
-
 _STYLE = """
+.rm-page .rm-run > * + * { margin-top: .7rem; }
 .rm-page .rm-graph { max-width: 24rem; }
 .rm-page .rm-graph svg { display: block; width: 100%; height: auto; }
 .rm-page .rm-two { grid-template-columns: minmax(0, 1fr) minmax(0, 1.7fr); }
@@ -94,7 +93,9 @@ class Runs:
         is_busy = goes_on or bool(work and work.is_running) or jobs.is_changing(self._settings.state, scheduler.JOB)
         self._start.disabled = is_busy
         parts.show(self._stop, is_busy)
-        last = jobs.last_line(self._settings.state, scheduler.JOB) if work and not is_busy else ""
+        # What a run ended with stands with it; here is only why there is none.
+        is_told = not work or is_busy or any(run.started > work.at for run in self._known[:1])
+        last = "" if is_told else jobs.last_line(self._settings.state, scheduler.JOB)
         self._job.say(say("runs.failed", words=last.removeprefix(_FAILED)) if last.startswith(_FAILED) else "", "failed")
         if is_busy == (self._notice.kind != "running"):
             self._notice.say("")
@@ -125,11 +126,10 @@ class Runs:
             return
         declared = self._declared()
         self._html["head"].value, self._html["steps"].value = run_view.head(run), run_view.steps(run, declared)
-        shape = tuple((step.name, step.needs) for step in declared.values())
-        mark = f"{shape} {run.states}"
-        if mark != self._drawn:
-            self._html["picture"].value = run_view.picture(_drawn(shape, tuple(run.states.items())), run) if shape and run.states else ""
-            self._drawn = mark
+        told = json.dumps({"needs": {name: step.before for name, step in declared.items()}, "states": run.states})
+        if told != self._drawn:
+            self._html["picture"].value = run_view.picture(_drawn(told), run) if declared and run.states else ""
+            self._drawn = told
 
     def _choose(self, run_id: str) -> None:
         self._chosen = run_id
@@ -160,13 +160,7 @@ class Runs:
 
 
 @functools.lru_cache(maxsize=32)
-def _drawn(shape: Shape, states: tuple[tuple[str, str], ...]) -> str:
-    """Return the picture, drawn once for each look of it in a process that ends: matplotlib would stay in this one with 28 MB."""
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_draw, shape, states).result()
-
-
-def _draw(shape: Shape, states: tuple[tuple[str, str], ...]) -> str:
-    from rowmill.pages import run_charts  # pylint: disable=import-outside-toplevel  # in a process of its own
-
-    return run_charts.svg({name: Step(name, "", needs) for name, needs in shape}, dict(states))
+def _drawn(told: str) -> str:
+    """Return the picture, drawn once for each look of it in a process that ends."""
+    command = [sys.executable, "-m", "rowmill.pages.run_charts"]
+    return subprocess.run(command, input=told, capture_output=True, text=True, check=True).stdout
