@@ -72,7 +72,7 @@ def test_each_outside_world_has_its_rooms(package: str, rooms: set[str]) -> None
         ("rowmill", "numpy|pandas|tensorflow|matplotlib"),
         ("rowmill.pages.models", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
         ("rowmill.pages.search", "tensorflow|keras|matplotlib|sklearn|papermill|functions_framework|pandas_gbq"),
-        ("rowmill.pages.runs", "tensorflow|keras|matplotlib|networkx|sklearn|papermill|functions_framework|pandas_gbq"),
+        ("rowmill.pages.runs", "tensorflow|keras|matplotlib|networkx|sklearn|papermill|pandas_gbq"),
         ("rowmill.pages.tryit", "tensorflow|keras|matplotlib|sklearn|papermill|pandas_gbq"),
         ("rowmill.judging.validation", "tensorflow|keras|matplotlib|pandas_gbq"),
         ("rowmill.training.study", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),

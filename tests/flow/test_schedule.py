@@ -22,6 +22,7 @@ from rowmill.flow.schedule import Schedule
 from rowmill.settings import Settings
 
 from tests.flow import mill as mills
+from tests.google.stub import Google
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 MINUTE = datetime.timedelta(minutes=1)
@@ -252,3 +253,15 @@ def test_without_a_cron_line_or_a_project_other_calendars_are_refused(mill: Sett
             calendar(mill, Schedule())
     with pytest.raises(PipelineError, match="Cloud Scheduler needs a project; set cloud.project"):
         calendars.cloud_scheduler(mill, WEEKLY)
+
+
+def test_gcloud_takes_the_line_for_cloud_scheduler(mill: Settings, google: Google) -> None:
+    cloud = dataclasses.replace(mill.cloud, project=google.project, region="europe-west1")
+    line = calendars.cloud_scheduler(dataclasses.replace(mill, cloud=cloud), WEEKLY)
+    done = subprocess.run(["bash", "-c", line], env=google.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (job,) = google.projects.things("jobs")
+    assert (job["schedule"], job["timeZone"]) == ("0 3 * * MON", "Europe/Berlin")
+    target = job["httpTarget"]
+    assert target["uri"] == f"https://run.googleapis.com/v2/projects/{google.project}/locations/europe-west1/jobs/rowmill-run:run"
+    assert target["httpMethod"] == "POST" and target["oauthToken"]["serviceAccountEmail"].startswith("rowmill-scheduler@")
