@@ -7,6 +7,7 @@ import itertools
 import json
 import multiprocessing
 import subprocess
+import sys
 import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,6 +246,11 @@ def test_the_workflow_is_one_that_runs_one_at_a_time(mill: Settings) -> None:
     assert "\non:\n" in text and read[True]["schedule"] == [{"cron": "0 3 * * MON", "timezone": "Europe/Berlin"}]
     assert read["concurrency"] == {"group": "rowmill-run", "cancel-in-progress": False}
     assert read["jobs"]["run"]["steps"][-1] == {"run": ".venv/bin/python -m rowmill fire"}
+    path = mill.root / "rowmill.yml"
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    for written, code in ((text, 0), (text.replace("cron:", "crown:"), 1)):
+        path.write_text(written)
+        assert subprocess.run(command, capture_output=True, check=False).returncode == code
 
 
 def test_without_a_cron_line_or_a_project_other_calendars_are_refused(mill: Settings) -> None:
