@@ -135,12 +135,13 @@ def search(settings: Settings, parameters: str = "") -> dict[str, Any]:
 
 
 def step(settings: Settings, name: str, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one notebook, and return what it hands on; see `notebook.execute`.
+    """Run one notebook, and return what it hands on; its executed copy and result go into the folder.
 
     Raises:
         NotebookError: A cell failed.
     """
-    return notebook.execute(settings, name, folder, values)
+    with notebook.Kernels(settings, folder) as kernels:
+        return notebook.execute(kernels, name, folder / f"{name}.ipynb", values)
 
 
 def check(name: str, names: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,9 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,39 +93,87 @@ def injected(cells: Iterable[str]) -> list[str]:
     ]
 
 
-def execute(settings: Settings, name: str, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+class Kernels:
+    """The kernels of a run, each started before its notebook's turn comes: to start and to import takes seconds that another core has.
+
+    Attributes:
+        settings: The project.
+        log: What they say on stderr, in the run's folder.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.log = settings, folder / "kernel.log"
+        self._started: dict[str, Any] = {}
+
+    def __enter__(self) -> "Kernels":
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self._started):
+            self.end(name)
+
+    def start(self, name: str) -> Any:
+        """Start the kernel of a notebook, with what that imports first, unless it is there; return it."""
+        from rowmill.flow.kernel import Kernel  # pylint: disable=import-outside-toplevel  # half a second, when a notebook runs
+
+        if name not in self._started:
+            self._started[name] = Kernel()
+            self._started[name].begin(_imports(self.settings, name), self.settings.root, self.log)
+        return self._started[name]
+
+    def end(self, name: str) -> None:
+        """End a notebook's kernel."""
+        self._started.pop(name).end()
+
+
+def execute(kernels: Kernels, name: str, output: Path, values: Mapping[str, Any], following: str = "") -> dict[str, Any]:
     """Run a notebook, and return what it hands on.
 
     Args:
-        settings: The project.
+        kernels: Of the run.
         name: The notebook's name, without its ending.
-        folder: Where the executed copy and the result file go.
+        output: Where the executed copy goes; beside it, the result as JSON.
         values: Parameters; those that the notebook does not have are left out.
+        following: The notebook that is likely to be next; its kernel is started meanwhile.
 
     Raises:
         NotebookError: A cell failed, or the kernel died.
     """
-    # Imported when used: it takes half a second, which a run that has nothing to do need not wait for.
+    settings, result = kernels.settings, output.with_suffix(".json")
+    known = parameters(settings, name)
+    chosen = {key: value for key, value in {**values, RESULT: str(result)}.items() if key in known}
+    result.unlink(missing_ok=True)
+    kernels.start(name)
+    # Imported when used: it takes a second or two, which a run that has nothing to do need not wait for.
     import papermill  # pylint: disable=import-outside-toplevel
     from papermill.exceptions import PapermillExecutionError  # pylint: disable=import-outside-toplevel
 
-    output, result = folder / f"{name}.ipynb", folder / f"{name}.json"
-    known = parameters(settings, name)
-    chosen = {key: value for key, value in {**values, RESULT: str(result)}.items() if key in known}
-    folder.mkdir(parents=True, exist_ok=True)
-    result.unlink(missing_ok=True)
+    if following:
+        kernels.start(following)
     run = functools.partial(papermill.execute_notebook, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout)
     try:
-        with _stderr_to(folder / "kernel.log"):
-            run(path_of(settings, name), output, chosen, cwd=settings.root)
+        run(path_of(settings, name), output, chosen, cwd=settings.root, km=kernels.start(name))
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename in _ERRORS else f"{error.ename}: {error.evalue}"
         stopped = f"Notebook {name} stopped in cell [{error.exec_count}]: {cause.strip().rstrip('.')}"
         raise NotebookError(stopped, step=f"the executed copy is {output}") from error
     except RuntimeError as error:
-        raise NotebookError(f"Notebook {name}'s kernel died, perhaps for lack of memory", step=f"read {folder / 'kernel.log'}") from error
+        raise NotebookError(f"Notebook {name}'s kernel died, perhaps for lack of memory", step=f"read {kernels.log}") from error
+    finally:
+        kernels.end(name)
     handed: dict[str, Any] = json.loads(result.read_text("utf-8")) if result.is_file() else {}
     return handed
+
+
+def _imports(settings: Settings, name: str) -> str:
+    """Return the imports of a notebook's first cell of code that has some, as one line."""
+    for source, _ in _code(settings, name):
+        with contextlib.suppress(SyntaxError):  # which the notebook's own run will tell
+            nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+            if nodes:
+                return "; ".join(map(ast.unparse, nodes))
+    return "pass"
 
 
 def _code(settings: Settings, name: str) -> Sequence[tuple[str, bool]]:
@@ -172,17 +219,3 @@ def _ill_typed(key: str, value: Any, default: Any) -> ParameterError:
     return ParameterError(
         f"Parameter {key} must be of type {type(default).__name__}, such as {default!r}", found=repr(value), step="give such a value"
     )
-
-
-@contextlib.contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-    """Send what this process and the kernel it starts say on stderr to the log: TensorFlow greets with a page there."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

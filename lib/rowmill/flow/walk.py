@@ -7,6 +7,7 @@ from typing import Any
 
 from rowmill.errors import PipelineError, RowmillError
 from rowmill.flow import notebook, runs, stamps
+from rowmill.flow.notebook import Kernels
 from rowmill.flow.stamps import Stamp, Stamps
 from rowmill.flow.steps import Step
 from rowmill.run import Run
@@ -34,6 +35,10 @@ class Walk:
     def go(self, again: Collection[str] = ()) -> None:
         """Go through the steps; those of `again` run whether something changed or not."""
         runs.note(self._settings, self.run)
+        with Kernels(self._settings, runs.folder_of(self._settings, self.run.run_id)) as kernels:
+            self._go(kernels, again)
+
+    def _go(self, kernels: Kernels, again: Collection[str]) -> None:
         for number, step in enumerate(self._steps, 1):
             place = f"[{number}/{len(self._steps)}] {step.notebook}"
             if any(self.run.states.get(before) in _BROKEN for before in step.before):
@@ -41,12 +46,12 @@ class Walk:
                 self._note(step, "left out")
                 continue
             try:
-                self._take(step, place, again=step.name in again or step.optional)
+                self._take(kernels, step, place, again=step.name in again or step.optional)
             except RowmillError as error:
                 self._note(step, "failed", reason=str(error))
                 self.failure = self.failure or error
 
-    def _take(self, step: Step, place: str, *, again: bool) -> None:
+    def _take(self, kernels: Kernels, step: Step, place: str, *, again: bool) -> None:
         own = notebook.parameters(self._settings, step.notebook)
         needed = {need: self.handed[need] for need in step.needs if need in self.handed}
         values = {**step.parameters, **{need.partition(".")[2]: value for need, value in needed.items()}, **self._given}
@@ -61,14 +66,15 @@ class Walk:
         print(f"{place}: {why}" if stamp else place, flush=True)
         self._stamps.forget(step)
         self._note(step, "running")
-        stamp = self._execute(step, values, inputs)
+        stamp = self._execute(kernels, step, values, inputs)
         self._stamps.write(step, stamp)
         self._note(step, "done", stamp)
 
-    def _execute(self, step: Step, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> Stamp:
+    def _execute(self, kernels: Kernels, step: Step, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> Stamp:
         started = time.monotonic()
-        folder = runs.folder_of(self._settings, self.run.run_id)
-        result = notebook.execute(self._settings, step.notebook, folder, values)
+        output = runs.folder_of(self._settings, self.run.run_id) / f"{step.notebook}.ipynb"
+        following = [other.notebook for other in self._steps[self._steps.index(step) + 1 :] if other.notebook != step.notebook]
+        result = notebook.execute(kernels, step.notebook, output, values, *following[:1])
         gone = [name for name in step.makes if name not in result]
         if gone:
             raise PipelineError(
