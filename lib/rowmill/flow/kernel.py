@@ -7,7 +7,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
 
-class Kernel(AsyncKernelManager):  # type: ignore[misc]  # it has no types
+class Kernel(AsyncKernelManager):
     """A kernel with its clients, which papermill leaves open when it did not start the kernel."""
 
     def __init__(self) -> None:
