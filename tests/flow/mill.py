@@ -17,7 +17,7 @@ steps:
   taste: {notebook: taste, needs: [press.juice], settings: [gate.level], makes: [verdict]}
   sell: {notebook: sell, needs: [taste.verdict], makes: [sold], deploys: true}
   count: {notebook: count, needs: [grow.apples], makes: [counted]}
-  report: {notebook: report, needs: [count.counted], makes: [told], optional: true}
+  report: {notebook: report, needs: [count.counted], after: [sell], makes: [told], optional: true}
 """
 _HAND_ON = "import json\nfrom pathlib import Path\nresult and Path(result).write_text(json.dumps({{{values}}}))"
 _LOG = "from pathlib import Path\nwith Path('log').open('a') as file:\n    _ = file.write('{name} ')"

@@ -95,4 +95,5 @@ def test_steps_are_chosen_with_what_they_need(tmp_path: Path) -> None:
     known = steps.load(mills.make(tmp_path / "mill"))
     assert {step.name for step in steps.choose(known, ())} == {"grow", "press", "taste", "sell", "count"}
     assert [step.name for step in steps.choose(known, ["report"])] == ["grow", "count", "report"]
+    assert list(known).index("sell") < list(known).index("report")
     assert "sell" not in {step.name for step in steps.choose(known, (), may_deploy=False)}

@@ -23,6 +23,7 @@ class Step:
     Attributes:
         notebook: Its notebook's name, without its ending.
         needs: Values of steps before it, as `step.value`.
+        after: Steps that go first where they are in the same run, and that it needs nothing of.
         parameters: Of the notebook, where they differ from its own.
         makes: The names of the values that it hands on.
         files: Paths of files that it writes, from the project's folder.
@@ -36,6 +37,7 @@ class Step:
     name: str
     notebook: str
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     makes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -49,6 +51,11 @@ class Step:
     def before(self) -> tuple[str, ...]:
         """The steps that it needs something of."""
         return tuple(dict.fromkeys(need.partition(".")[0] for need in self.needs))
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """The steps that go before it where they are in the same run."""
+        return tuple(dict.fromkeys((*self.before, *self.after)))
 
 
 Steps = dict[str, Step]
@@ -171,20 +178,20 @@ def _checked(name: str, word: str, value: Any, kind: Any) -> Any:
 
 
 def _check_needs(step: Step, known: Steps) -> None:
-    for need in step.needs:
+    for need in (*step.needs, *step.after):
         maker, _, value = need.partition(".")
         if maker not in known:
             raise PipelineError(f"Step {step.name!r} needs {need}, but there is no step {maker!r}", step=f"use one of {', '.join(known)}")
         if value and value not in known[maker].makes:
             made = ", ".join(known[maker].makes) or "nothing"
             raise PipelineError(f"Step {step.name!r} needs {need}, which nobody makes", found=f"{maker} makes {made}", step=f"mend {FILE}")
-        if known[maker].optional and not step.optional:
+        if need in step.needs and known[maker].optional and not step.optional:
             raise PipelineError(f"Step {step.name!r} needs {maker!r}, which is optional", step="make both optional, or neither")
 
 
 def _order(known: Steps) -> tuple[str, ...]:
     try:
-        return tuple(graphlib.TopologicalSorter({name: step.before for name, step in known.items()}).static_order())
+        return tuple(graphlib.TopologicalSorter({name: step.earlier for name, step in known.items()}).static_order())
     except graphlib.CycleError as error:
         raise PipelineError(f"The steps of {FILE} go in a circle: {' needs '.join(error.args[1][::-1])}", step="cut it") from error
 

@@ -27,6 +27,7 @@ class Walk:
 
     def __init__(self, settings: Settings, run: Run, steps: Sequence[Step], given: Mapping[str, Any]) -> None:
         self._settings, self._steps, self._given = settings, steps, given
+        self._read = {name for step in steps for name in step.reads} | {"source"}  # a batch's rows are no examples
         self._stamps = Stamps(settings, run.service)
         self.run = dataclasses.replace(run, states={step.name: "to do" for step in steps} | dict(run.states))
         self.failure: RowmillError | None = None
@@ -54,7 +55,8 @@ class Walk:
     def _take(self, kernels: Kernels, step: Step, place: str, *, again: bool) -> None:
         own = notebook.parameters(self._settings, step.notebook)
         needed = {need: self.handed[need] for need in step.needs if need in self.handed}
-        values = {**step.parameters, **{need.partition(".")[2]: value for need, value in needed.items()}, **self._given}
+        given = {name: value for name, value in self._given.items() if name not in self._read or name in step.reads}
+        values = {**step.parameters, **{need.partition(".")[2]: value for need, value in needed.items()}, **given}
         values = {name: value for name, value in values.items() if name in own}
         inputs = stamps.inputs_of(self._settings, step, {**own, **values}, needed)
         why = "asked for" if again else self._stamps.why(step, inputs)

@@ -126,7 +126,7 @@ class Runs:
             return
         declared = self._declared()
         self._html["head"].value, self._html["steps"].value = run_view.head(run), run_view.steps(run, declared)
-        told = json.dumps({"needs": {name: step.before for name, step in declared.items()}, "states": run.states})
+        told = json.dumps({"needs": {name: step.earlier for name, step in declared.items()}, "states": run.states})
         if told != self._drawn:
             self._html["picture"].value = run_view.picture(_drawn(told), run) if declared and run.states else ""
             self._drawn = told
