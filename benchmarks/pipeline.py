@@ -69,14 +69,10 @@ def main() -> None:
 def _overhead(folder: Path, source: str, parameters: dict[str, object], count: int) -> Figure:
     """Compare the pipeline with its notebooks' own calls, in turns."""
     times: dict[str, list[float]] = {"pipeline": [], "own": []}
-    names = [step.notebook for step in steps.choose(steps.load(settings.load(ROOT)), ())]
-    given = " ".join(f"{name}={value}" for name, value in parameters.items())
     for turn in range(count):
         for kind in sorted(times, reverse=bool(turn % 2)):
             place = folder / f"{Path(source).name}-{kind}-{turn}"
-            own = [_OWN_CALLS, json.dumps({**parameters, "source": source}), *names]
-            command = [_PIPELINE, source, given] if kind == "pipeline" else own
-            times[kind].append(_timed(place, [sys.executable, "-c", *command]))
+            times[kind].append(_timed(place, _command(kind, source, parameters)))
             print(f"{place.name}: {times[kind][-1]:.1f} s", flush=True)
             if kind == "own":
                 assert json.loads((place / ".rowmill" / "04_release.json").read_text())["deployed"]
@@ -86,6 +82,13 @@ def _overhead(folder: Path, source: str, parameters: dict[str, object], count: i
     target = f"<= {OVERHEAD_SHARE:.0%} of them" if is_large else f"<= {OVERHEAD_SECONDS:g} s"
     holds = value / against <= OVERHEAD_SHARE if is_large else value <= OVERHEAD_SECONDS
     return Figure(f"over the own calls, {Path(source).name}", value, "s", against, value / against, extra, target, holds)
+
+
+def _command(kind: str, source: str, parameters: dict[str, object]) -> list[str]:
+    if kind == "pipeline":
+        return [sys.executable, "-c", _PIPELINE, source, " ".join(f"{name}={value}" for name, value in parameters.items())]
+    names = [step.notebook for step in steps.choose(steps.load(settings.load(ROOT)), ())]
+    return [sys.executable, "-c", _OWN_CALLS, json.dumps({**parameters, "source": source}), *names]
 
 
 def _unchanged(folder: Path) -> Figure:
@@ -123,11 +126,10 @@ def _overlap(folder: Path) -> Figure:
     chance = random.Random(7)
     for _ in range(FIRES):
         (mill.root / "made").unlink(missing_ok=True)
-        both = []
-        for pause in (0.0, chance.choice((0.0, chance.random()))):
-            time.sleep(pause)
-            both.append(subprocess.Popen(command, cwd=mill.root, stdout=subprocess.DEVNULL))
-        assert [process.wait() for process in both] == [0, 0]
+        with subprocess.Popen(command, cwd=mill.root, stdout=subprocess.DEVNULL) as one:
+            time.sleep(chance.choice((0.0, chance.random())))
+            other = subprocess.run(command, cwd=mill.root, stdout=subprocess.DEVNULL, check=False)
+        assert (one.returncode, other.returncode) == (0, 0)
     spans = sorted(tuple(map(float, line.split())) for line in (mill.root / "times").read_text().splitlines())
     twice = sum(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:], strict=False))
     outcomes = [run.outcome for run in runs.known(mill, connect(mill))]

@@ -1,4 +1,4 @@
-"""A kernel that was started before papermill asks for it, and is ended by who started it. Imported when a notebook runs: it loads Jupyter's client."""
+"""A kernel that is started before papermill asks for it, and ended by who started it; it loads Jupyter's client: import it when used."""
 
 from pathlib import Path
 from typing import Any

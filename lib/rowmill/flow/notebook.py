@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import functools
 import hashlib
 import json
 import shlex
@@ -151,19 +150,18 @@ def execute(kernels: Kernels, name: str, output: Path, values: Mapping[str, Any]
 
     if following:
         kernels.start(following)
-    run = functools.partial(papermill.execute_notebook, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout)
+    way = {"kernel_name": "python3", "progress_bar": False, "stdout_file": sys.stdout, "cwd": settings.root, "km": kernels.start(name)}
     try:
-        run(path_of(settings, name), output, chosen, cwd=settings.root, km=kernels.start(name))
+        papermill.execute_notebook(path_of(settings, name), output, chosen, **way)
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename in _ERRORS else f"{error.ename}: {error.evalue}"
-        stopped = f"Notebook {name} stopped in cell [{error.exec_count}]: {cause.strip().rstrip('.')}"
-        raise NotebookError(stopped, step=f"the executed copy is {output}") from error
+        told = f"Notebook {name} stopped in cell [{error.exec_count}]: {cause.strip().rstrip('.')}"
+        raise NotebookError(told, step=f"the executed copy is {output}") from error
     except RuntimeError as error:
         raise NotebookError(f"Notebook {name}'s kernel died, perhaps for lack of memory", step=f"read {kernels.log}") from error
     finally:
         kernels.end(name)
-    handed: dict[str, Any] = json.loads(result.read_text("utf-8")) if result.is_file() else {}
-    return handed
+    return dict(json.loads(result.read_text("utf-8"))) if result.is_file() else {}
 
 
 def _imports(settings: Settings, name: str) -> str:
