@@ -58,6 +58,16 @@ def test_any_small_images_are_trained_and_exported(network: str, shape: tuple[in
     assert record.shape == shape and record.size == pytest.approx(networks.size_mb(model) * 1e6, rel=0.1, abs=8000)
 
 
+def test_wide_images_do_not_throw_the_mlp_apart() -> None:
+    keras.utils.set_random_seed(1)
+    draw = np.random.default_rng(1)
+    targets = draw.integers(0, 4, 320)
+    images = (draw.integers(0, 224, (320, 64, 64, 3)) + 8 * targets[:, None, None, None]).astype(np.uint8)
+    model = networks.find("mlp").build({}, Pixels.of(images), 4, steps=20)
+    model.fit(images, targets, batch_size=16, verbose=0)
+    assert model.evaluate(images, targets, verbose=0)[0] < 0.5
+
+
 @pytest.mark.parametrize("network", ["cnn", "mlp"])
 def test_a_built_in_space_is_whole_and_starts_at_the_defaults(network: str) -> None:
     found = networks.find(network)

@@ -1,9 +1,13 @@
 """The built-in networks as layers: `mlp` and `cnn`; their values and ranges are in `builtin`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from rowmill.training.backend import keras
+
+# Of the 28 x 28 images on which the ranges of `mlp` were chosen.
+_PIXELS = 784
 
 
 def cnn(values: Mapping[str, Any], pixels: Any, classes: int) -> Any:
@@ -24,16 +28,18 @@ def cnn(values: Mapping[str, Any], pixels: Any, classes: int) -> Any:
 
 def mlp(values: Mapping[str, Any], pixels: Any, classes: int) -> Any:
     """Return hidden layers of equal size, each followed by dropout."""
-    inputs, images = _scaled(pixels)
+    # A step moves a unit's sum by the learning rate times the sum of its inputs' squares: more pixels than the ranges were
+    # chosen on are made smaller, or the same learning rate would throw the sums far apart.
+    inputs, images = _scaled(pixels, max(1.0, math.prod(pixels.shape) / _PIXELS))
     features = keras.layers.Flatten()(images)
     for _ in range(values["hidden_layers"]):
         features = _hidden(features, values)
     return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(features))
 
 
-def _scaled(pixels: Any) -> tuple[Any, Any]:
+def _scaled(pixels: Any, spread: float = 1.0) -> tuple[Any, Any]:
     inputs = keras.Input(pixels.shape, dtype="uint8")
-    scaling = keras.layers.Normalization(axis=-1, mean=pixels.mean, variance=pixels.variance)
+    scaling = keras.layers.Normalization(axis=-1, mean=pixels.mean, variance=[value * spread for value in pixels.variance])
     return inputs, scaling(keras.ops.cast(inputs, "float32"))
 
 
