@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -37,9 +38,20 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
         wait: Seconds to wait for it.
 
     Raises:
-        BusyError: Another process holds it.
+        BusyError: Another process holds it; or the disk is full, for it or for what is done under it.
     """
-    path = state / "locks" / name
+    try:
+        with _held(state / "locks" / name, what, wait):
+            yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sentence = f"{what[0].upper()}{what[1:]} is not done, for the disk is full: {error.filename or state} cannot be written"
+        raise BusyError(sentence, step="make room, then try again") from error
+
+
+@contextlib.contextmanager
+def _held(path: Path, what: str, wait: float) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait
     with path.open("a+") as file:
@@ -197,8 +209,12 @@ def _launch(state: Path, job: Job, told: Mapping[str, str]) -> psutil.Process:
             time.sleep(0.001)
     entry = _entry_path(state, job.name)
     new = entry.with_suffix(".new")
-    new.write_text(json.dumps({"pid": process.pid, "command": list(job.command), **told}), "utf-8")
-    new.replace(entry)
+    try:
+        new.write_text(json.dumps({"pid": process.pid, "command": list(job.command), **told}), "utf-8")
+        new.replace(entry)
+    except OSError:
+        child.kill()  # nobody would find it
+        raise
     return process
 
 
