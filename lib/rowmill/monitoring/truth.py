@@ -19,11 +19,12 @@ from rowmill.data import dataset, versions
 from rowmill.data.sources import Source
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError, SourceError
-from rowmill.judging import statistics
+from rowmill.monitoring import log
 from rowmill.records import DatasetVersion, now
 from rowmill.serving import predictions
+from rowmill.serving.endpoint import CHECK
 from rowmill.serving.release import Service
-from rowmill.tables import PREDICTIONS, TRUTHS
+from rowmill.tables import PREDICTIONS, TRUTHS, Span
 
 GIVEN, CHANCE, UNSURE, DIFFER = "given", "by chance", "least confident", "models differ"
 CHOSEN = (GIVEN, CHANCE, UNSURE, DIFFER)
@@ -63,6 +64,9 @@ class Truth:
 
         Columns `model_id`, `chosen`, `labelled`, `right` (counts), `accuracy`, `low`, `high`.
         """
+        # Imported when used: scipy.stats takes 57 MB, and pages that label compute nothing.
+        from rowmill.judging import statistics  # pylint: disable=import-outside-toplevel
+
         right = (self.rows["answered"] == self.rows["truth"]).groupby([self.rows["model_id"], self.rows["chosen"]]).agg(["size", "sum"])
         found = [
             (*place, int(size), int(count), count / size, *statistics.proportion(int(size), int(count)))
@@ -133,6 +137,8 @@ def latest(warehouse: Warehouse, service: str) -> pd.DataFrame:
 def recorded(service: Service, since: datetime.datetime | None = None) -> pd.DataFrame:
     """Return what each instance of a service's recorded requests was answered; see `answers`. This machine's lines are taken in first.
 
+    Without rowmill's own requests: probes of a deployment, and verdicts' questions to what serves.
+
     Args:
         service: Which.
         since: The first moment; all that is on record when not given.
@@ -143,8 +149,8 @@ def recorded(service: Service, since: datetime.datetime | None = None) -> pd.Dat
     """
     if service.target.embedded:
         predictions.take_in(service.settings, service.registry.warehouse, service.name)
-    rows = service.registry.warehouse.read(PREDICTIONS, {"service": service.name, "code": 200}, _READ)
-    return answers(rows[rows["answered_at"] >= since] if since else rows)
+    span = Span(since, None, {"service": service.name}, {"request_id": CHECK})
+    return answers(log.opened(service).draw(PREDICTIONS, span, _READ, 1.0))
 
 
 def of(service: Service, answered: pd.DataFrame) -> Truth:
