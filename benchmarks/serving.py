@@ -1,8 +1,8 @@
 """The function beside a function that does nothing and beside other servers: cold start, throughput, latency, memory, wrong answers, fuzz.
 
-One small convolutional network for all, in each peer's own form; answers are checked before anything is timed; runs take turns, and
-figures are medians. `wrk` must be there (`apt-get install wrk`, `brew install wrk`). The environments are made once, under
-`.rowmill/bench-venvs/` (4 GB). By itself it is short, a quarter of an hour; `FULL=1` asks as often as the targets say. `PEERS=` names some.
+One small convolutional network for all, in each peer's own form; answers are checked before anything is timed; the function and each
+peer take turns, and ratios are medians of the pairs'. `wrk` must be there (`apt-get install wrk`, `brew install wrk`). The environments are made once, under
+`.rowmill/bench-venvs/` (4 GB). By itself it is short, ten minutes; `FULL=1` asks as often as the targets say. `PEERS=` names some.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from benchmarks.figures import ROOT, Figure, conclude
 from benchmarks.servers import PEERS, Form, Load, Peer, Running
 
 FULL = os.environ.get("FULL") == "1"
-ROUNDS, SECONDS = (5, 5.0) if FULL else (3, 2.0)
+ROUNDS, SECONDS = (9, 5.0) if FULL else (5, 1.5)
 CHECKED, FUZZED, MANY = (100_000, 20_000, 1_000_000) if FULL else (6_000, 1_200, 30_000)
 FUNCTION, NOOP, ASGI = "the function", "no-op WSGI", "no-op ASGI"
 COLD = {NOOP: ("<=", 1.4), "TensorFlow": (">=", 8), "BentoML": (">=", 5), "MLflow Keras": (">=", 20)}
@@ -147,26 +148,46 @@ def forms_of(image: Digits) -> dict[str, Form]:
     return {**bodies, "PNG": ("image/png", file.getvalue())}
 
 
-Loads = dict[tuple[str, str, int], list[Load]]
+Colds = dict[str, list[tuple[float, float]]]
+Loads = dict[tuple[str, str, int], list[tuple[Load, Load]]]
 
 
-def _turns(peers: list[Peer], images: Digits, expected: Digits, folder: Path) -> tuple[dict[str, list[float]], Loads]:
-    """Start each peer in each round, check what it answers, and load it."""
-    cold: dict[str, list[float]] = {peer.name: [] for peer in peers}
+def _turns(peers: list[Peer], images: Digits, expected: Digits, folder: Path) -> tuple[Colds, Loads]:
+    """Start and load the function and each peer in turns, pair by pair, and check what they answer.
+
+    Both are there while one of them is loaded: what else the machine does meets both sides of a pair.
+    """
+    colds: Colds = {}
     loads: Loads = {}
     forms = forms_of(images[0])
-    for number in range(ROUNDS):
-        for peer in peers:
-            print(f"Round {number + 1} of {ROUNDS}: {peer.name}", flush=True)
-            with servers.running(peer, forms["28x28x1"], folder / "log") as server:
-                cold[peer.name].append(server.cold)
+    function = peers[0]
+    for peer in peers[1:]:
+        print(f"The function and {peer.name} ...", flush=True)
+        if peer.name in COLD:
+            colds[peer.name] = [_starts(function, peer, forms["28x28x1"], folder) for _ in range(ROUNDS)]
+        first = servers.running(function, forms["28x28x1"], folder / "function.log")
+        with first as ours, servers.running(peer, forms["28x28x1"], folder / "log") as theirs:
+            for server in (ours, theirs):
                 _check(server, images, expected)
-                for form in ("28x28x1", "flat", "PNG") if peer.name in (FUNCTION, NOOP, ASGI) else ("28x28x1",):
-                    for clients in (1, 8):
-                        found = servers.load(server, forms[form], clients, SECONDS, folder)
-                        assert not found.bad, f"{peer.name} failed {found.bad} times"
-                        loads.setdefault((peer.name, form, clients), []).append(found)
-    return cold, loads
+            for form, clients in product(forms, (1, 8)) if peer.name == NOOP else (("28x28x1", 8),):
+                loads[peer.name, form, clients] = [
+                    (_load(ours, forms[form], clients, folder), _load(theirs, forms[form], clients, folder)) for _ in range(ROUNDS)
+                ]
+    return colds, loads
+
+
+def _starts(function: Peer, peer: Peer, form: Form, folder: Path) -> tuple[float, float]:
+    with servers.running(function, form, folder / "log") as ours:
+        pass
+    with servers.running(peer, form, folder / "log") as theirs:
+        pass
+    return ours.cold, theirs.cold
+
+
+def _load(server: Running, form: Form, clients: int, folder: Path) -> Load:
+    found = servers.load(server, form, clients, SECONDS, folder)
+    assert not found.bad, f"{server.peer.name} failed {found.bad} times"
+    return found
 
 
 def _check(server: Running, images: Digits, expected: Digits) -> None:
@@ -178,48 +199,40 @@ def _check(server: Running, images: Digits, expected: Digits) -> None:
             assert np.allclose(servers.probabilities(answer), expected[row], atol=1e-3), server.peer.name
 
 
-def _figure(name: str, runs: list[float], against: list[float], unit: str, target: tuple[str, float, bool]) -> Figure:
-    """Compare medians; the target is a sign, a bound, and whether the ratio is ours to theirs."""
-    sign, bound, ours_first = target
-    value, other = statistics.median(runs), statistics.median(against)
-    ratio = value / other if ours_first else other / value
+def _figure(name: str, pairs: list[tuple[float, float]], unit: str, target: tuple[str, float], ours_first: bool = True) -> Figure:
+    """Compare by the median of the pairs' ratios, ours to theirs or the other way round; the target is a sign and a bound."""
+    sign, bound = target
+    ratio = statistics.median(ours / theirs if ours_first else theirs / ours for ours, theirs in pairs)
+    value, other = (statistics.median(side) for side in zip(*pairs, strict=True))
+    runs = [ours for ours, _ in pairs]
     return Figure(name, value, unit, other, ratio, runs, f"{sign} {bound:g}", ratio <= bound if sign == "<=" else ratio >= bound)
 
 
-def _cold(cold: dict[str, list[float]]) -> list[Figure]:
-    known = [(name, *target) for name, target in COLD.items() if name in cold]
-    return [_figure(f"cold start, {name}", cold[FUNCTION], cold[name], "s", (sign, bound, sign == "<=")) for name, sign, bound in known]
+def _cold(colds: Colds) -> list[Figure]:
+    return [_figure(f"cold start, {name}", pairs, "s", COLD[name], COLD[name][0] == "<=") for name, pairs in colds.items()]
 
 
 def _loads(loads: Loads) -> list[Figure]:
-    def rates(name: str, form: str) -> list[float]:
-        return [found.rate for found in loads[name, form, 8]]
+    def rates(name: str, form: str) -> list[tuple[float, float]]:
+        return [(ours.rate, theirs.rate) for ours, theirs in loads[name, form, 8]]
 
-    def p99(name: str, form: str, clients: int) -> list[float]:
-        return [found.p99 for found in loads[name, form, clients]]
+    def p99(name: str, form: str, clients: int) -> list[tuple[float, float]]:
+        return [(ours.p99, theirs.p99) for ours, theirs in loads[name, form, clients]]
 
-    there = {name for name, _, _ in loads}
-    figures = [
-        _figure(f"requests/s at 8, {name}", rates(FUNCTION, "28x28x1"), rates(name, "28x28x1"), "/s", (">=", least, True))
-        for name, least in RATE.items()
-        if name in there
-    ]
-    for form in ("flat", "PNG"):
-        figures.append(_figure(f"requests/s at 8, {form}, {NOOP}", rates(FUNCTION, form), rates(NOOP, form), "/s", (">=", 0.7, True)))
-    for form in ("28x28x1", "flat", "PNG"):
-        figures.append(_figure(f"p99 at 1, {form}, {NOOP}", p99(FUNCTION, form, 1), p99(NOOP, form, 1), "ms", ("<=", 2, True)))
-    best = min((name for name in there - {FUNCTION, NOOP, ASGI}), key=lambda name: statistics.median(p99(name, "28x28x1", 8)), default=NOOP)
-    figures.append(
-        _figure(f"p99 at 8, the best peer's: {best}", p99(FUNCTION, "28x28x1", 8), p99(best, "28x28x1", 8), "ms", ("<=", 0.5, True))
-    )
-    return figures
+    there = dict.fromkeys(name for name, _, _ in loads)
+    figures = [_figure(f"requests/s at 8, {name}", rates(name, "28x28x1"), "/s", (">=", RATE[name])) for name in there if name in RATE]
+    figures += [_figure(f"requests/s at 8, {form}, {NOOP}", rates(NOOP, form), "/s", (">=", 0.7)) for form in ("flat", "PNG")]
+    figures += [_figure(f"p99 at 1, {form}, {NOOP}", p99(NOOP, form, 1), "ms", ("<=", 2)) for form in ("28x28x1", "flat", "PNG")]
+    slowest = {name: statistics.median(theirs for _, theirs in p99(name, "28x28x1", 8)) for name in there if name not in (NOOP, ASGI)}
+    best = min(slowest, key=lambda name: slowest[name], default=NOOP)
+    return [*figures, _figure(f"p99 at 8, the best peer's: {best}", p99(best, "28x28x1", 8), "ms", ("<=", 0.5))]
 
 
 def _size(peer: Peer) -> list[Figure]:
     packages = peer.python().parent.parent / "lib"
     kept = [path for path in packages.rglob("*") if path.is_file() and not {"pip", "setuptools", "__pycache__"} & set(path.parts)]
     size = sum(path.stat().st_size for path in kept) / 2**20
-    return [_figure("installed size", [size], [150.0], "MB", ("<=", 1, True))]
+    return [_figure("installed size", [(size, 150.0)], "MB", ("<=", 1))]
 
 
 if __name__ == "__main__":

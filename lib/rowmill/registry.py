@@ -47,6 +47,9 @@ class Registry:
         _check_hashes(files, model)
         place = self.artefacts / model.model_id
         self.artefacts.mkdir(parents=True, exist_ok=True)
+        if place.exists() and all(known.model_id != model.model_id for known in self._all(ModelRecord, model.service)):
+            # A registration was killed before its row was written: nobody knows these files.
+            shutil.rmtree(place)
         try:
             os.rename(files, place)
         except OSError as error:

@@ -20,7 +20,7 @@ from rowmill.records import Candidate, ModelId, Trial
 from rowmill.registry import Registry, connected
 from rowmill.settings import Settings
 from rowmill.tables import TABLES
-from rowmill.training import checkpoints, search, study
+from rowmill.training import artefact, checkpoints, search, study
 from rowmill.training.search import Goal, Plan
 from rowmill.training.study import number
 
@@ -218,6 +218,34 @@ def test_a_trial_that_ends_its_process_again_and_again_has_failed(models: Regist
     assert failed.state == "failed" and "its process ended 3 times in this epoch, perhaps for lack of memory" in failed.reason
 
 
+def test_an_outcome_that_is_no_model_yet_is_had_again_without_training(models: Registry, data: Dataset) -> None:
+    first, before = search.run(data, models, PLAN), essence(models)
+    again = search.run(data, models, PLAN)
+    assert (again.trial.model_id, weights_hash(again.network)) == (first.trial.model_id, weights_hash(first.network))
+    assert essence(models) == before
+    artefact.export(again, data, models)
+    assert search.run(data, models, PLAN).trial.model_id[:8] != first.trial.model_id[:8]
+
+
+@pytest.mark.parametrize("place", ["add", "close"])
+def test_an_export_that_was_killed_is_taken_up(models: Registry, data: Dataset, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    short = dataclasses.replace(PLAN, goal=Goal(1.0, trials=1, minutes=5, epochs=1))
+    candidate = search.run(data, models, short)
+    with monkeypatch.context() as killed:
+        # Nothing of what follows is done, as after a kill.
+        killed.setattr(*{"add": (Registry, "add"), "close": (checkpoints, "close")}[place], kill)
+        with pytest.raises(KeyboardInterrupt):
+            artefact.export(candidate, data, models)
+    again = search.run(data, models, short)
+    assert (again.trial.model_id == candidate.trial.model_id) == (place == "add")
+    assert artefact.export(again, data, models) in models.models("digits")
+
+
+def kill(*_: Any) -> None:
+    """Stand for a process that ends here."""
+    raise KeyboardInterrupt
+
+
 def test_weights_of_losers_leave_the_disk(models: Registry, data: Dataset) -> None:
     most, plan = [0], dataclasses.replace(PLAN, goal=Goal(1.0, trials=4, minutes=5, epochs=2))
 
@@ -225,13 +253,15 @@ def test_weights_of_losers_leave_the_disk(models: Registry, data: Dataset) -> No
         ended = {ModelId.parse(trial.model_id).trial for trial in trials if trial.state != "running"}
         most.append(len(ended & {path.parent.name for path in models.state.glob("searches/*/t*/*.npz")}))
 
-    search.run(data, models, plan, watch)
-    assert max(most) == 1 and not list(models.state.glob("searches/*/t*/*.npz"))
+    candidate = search.run(data, models, plan, watch)
+    assert max(most) == 1 and list(models.state.glob("searches/*/t*/*.npz"))
+    artefact.export(candidate, data, models)
+    assert not list(models.state.glob("searches/*/t*/*.npz"))
 
 
 def test_other_plans_data_and_finished_searches_are_not_resumed(models: Registry, data: Dataset) -> None:
     short = dataclasses.replace(PLAN, goal=Goal(1.0, trials=1, minutes=5, epochs=1))
-    first, second = (search.run(data, models, short).trial.model_id for _ in range(2))
+    first, second = (artefact.export(search.run(data, models, short), data, models).model_id for _ in range(2))
     cut(data, models, in_trial(1, 1))
     other = dataclasses.replace(data, version=dataclasses.replace(data.version, version="0" * 12))
     third = search.run(data, models, dataclasses.replace(short, seed=12)).trial.model_id
@@ -243,5 +273,6 @@ def test_a_running_search_is_not_resumed_by_another(models: Registry, data: Data
     cut(data, models, in_trial(1, 1))
     short = experiment_of(models)
     with jobs.lock(models.state, f"search-{short}", what="a search"):
-        assert search.run(data, models, PLAN).trial.model_id[:8] != short
+        other = artefact.export(search.run(data, models, PLAN), data, models)
+        assert other.model_id[:8] != short
     assert search.run(data, models, PLAN).trial.model_id[:8] == short

@@ -13,7 +13,7 @@ from rowmill.errors import ParameterError, SearchError
 from rowmill.records import Trial
 from rowmill.registry import Registry
 from rowmill.tables import TABLES
-from rowmill.training import lines, networks, search, study, trainer, tuner
+from rowmill.training import artefact, lines, networks, search, study, trainer, tuner
 from rowmill.training.final import best_epoch
 from rowmill.training.findings import Findings
 from rowmill.training.goal import ACCURACY, Objective
@@ -87,8 +87,13 @@ def test_it_stops_when_the_time_is_up(models: Registry, data: Dataset) -> None:
 
 def test_equal_seeds_give_equal_weights(models: Registry, data: Dataset) -> None:
     plans = [Plan("cnn", {}, Goal(1.0, trials=1, minutes=5, epochs=1), seed=seed) for seed in (3, 3, 4)]
-    one, two, other = [weights_hash(search.run(data, models, plan).network) for plan in plans]
-    assert one == two != other
+    found = []
+    for plan in plans:
+        candidate = search.run(data, models, plan)
+        found.append((weights_hash(candidate.network), candidate.trial.model_id))
+        artefact.export(candidate, data, models)
+    (one, first), (two, second), (other, _) = found
+    assert one == two != other and first != second
 
 
 def test_a_seed_that_was_drawn_is_on_record(models: Registry, data: Dataset) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rowmill.data.dataset import Dataset
 from rowmill.records import LIMITS, Candidate, ModelRecord
 from rowmill.registry import CARD_FILE, MODEL_FILE, Registry, file_hash
-from rowmill.training import exports
+from rowmill.training import checkpoints, exports
 from rowmill.training.answers import store
 from rowmill.training.exports import TOLERANCE, Form, Parity
 
@@ -23,7 +23,7 @@ _QUANTISED_TOLERANCE = 1e-2
 
 
 def export(candidate: Candidate, data: Dataset, registry: Registry, form: Form = Form()) -> ModelRecord:  # noqa: B008  # frozen
-    """Export a candidate, prove that each file answers as Keras does, and register it.
+    """Export a candidate, prove that each file answers as Keras does, and register it; its search is then closed.
 
     Raises:
         IntegrityError: A file and Keras differ on the validation split; nothing is registered.
@@ -44,9 +44,11 @@ def export(candidate: Candidate, data: Dataset, registry: Registry, form: Form =
             card["also"][name] = _further(candidate, data, folder, (name, expected))
         card["answers"] = store(folder, candidate.network, data, expected)
         (folder / CARD_FILE).write_text(json.dumps(card), "utf-8")
-        return registry.add_model(_record(candidate, data, folder), folder)
+        model = registry.add_model(_record(candidate, data, folder), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    checkpoints.close(registry.state, model.model_id)
+    return model
 
 
 def check_parity(path: Path, images: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32], precision: str = "float32") -> Parity:

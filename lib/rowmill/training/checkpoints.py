@@ -1,5 +1,6 @@
 """A trial's state after an epoch, on disk: its network's and its optimizer's variables and its curve in one file."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rowmill.records import Trial
+from rowmill.records import ModelId, Trial
 from rowmill.training import study
 
 _PREFIX, _SUFFIX = "e", ".npz"
@@ -44,6 +45,15 @@ def drop(folder: Path) -> None:
     """Remove a trial's states; should one be wanted again, it is trained again."""
     for path in _paths(folder):
         path.unlink(missing_ok=True)
+
+
+def close(state: Path, model_id: str) -> None:
+    """Close the search that a model comes from, where it lies on this machine; its states go."""
+    with contextlib.suppress(OSError, ValueError, KeyError, study.UnwritableError):
+        ended = study.joined(state / "searches" / ModelId.parse(model_id).experiment)
+        ended.close()
+        for trial in ended.trials():
+            drop(ended.trial_folder(trial.model_id))
 
 
 def attempts(folder: Path, epochs: int) -> int:

@@ -32,7 +32,8 @@ def run(data: Dataset, registry: Registry, plan: Plan, watch: Live | None = None
     """Search, and return the best trial with its network at its best epoch.
 
     Every trial writes one row when it starts and one when it ends. A search of the same plan and data set version that was cut
-    off goes on where it was, with at most one epoch lost; its time budget counts over all resumes.
+    off goes on where it was, with at most one epoch lost; its time budget counts over all resumes. Until
+    its candidate is exported the same call returns it again, without training.
 
     Args:
         data: What training may see.
@@ -76,8 +77,6 @@ def _run(data: Dataset, registry: Registry, plan: Plan, beside: _Beside) -> Cand
             opened.keep_time()
             raise record.interrupted() from None
         opened.finish()
-        for trial in opened.trials():
-            checkpoints.drop(opened.trial_folder(trial.model_id))
     best = max(completed, key=lambda trial: trial.score)
     record.lines.say(f"best {best.model_id}  validation {job.objective.natural(best.score)}  candidate {candidate.trial.model_id}")
     return candidate
@@ -157,7 +156,7 @@ class _Record:
         """
         completed = [trial for trial in self.trials.values() if trial.state == "completed" and math.isfinite(trial.score)]
         if not completed:
-            self.study.finish()
+            self.study.close()
             raise SearchError(
                 f"All {len(self.trials)} trials failed",
                 found=next((trial.reason for trial in self.trials.values()), ""),

@@ -21,7 +21,8 @@ from rowmill.registry import Registry
 from rowmill.tables import from_row, to_row
 from rowmill.training.plan import Plan
 
-_RECORD, _MEMORY, _FINDINGS, _FINISHED = "trial.json", "oracle.json", "findings.json", "finished"
+_RECORD, _MEMORY, _FINDINGS = "trial.json", "oracle.json", "findings.json"
+_FINISHED, _CLOSED = "finished", "closed"
 
 
 class UnwritableError(SearchError):
@@ -104,8 +105,13 @@ class Study:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it came to its end, so that nothing is left to resume."""
+        """Whether it came to its end, so that nothing is left to train."""
         return (self.folder / _FINISHED).exists()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether what it found is a model, or it found nothing: the same plan is then another search."""
+        return (self.folder / _CLOSED).exists()
 
     @property
     def is_running(self) -> bool:
@@ -130,6 +136,11 @@ class Study:
         """Mark the search as done; what only a resume needs goes."""
         write(self.folder / _FINISHED, b"")
         shutil.rmtree(self.folder / "data", ignore_errors=True)
+
+    def close(self) -> None:
+        """Mark the search as one that nobody takes up again."""
+        self.finish()
+        write(self.folder / _CLOSED, b"")
 
 
 def number(model_id: str) -> int:
@@ -160,12 +171,12 @@ def known(state: Path, most: int) -> list[Study]:
 
 @contextlib.contextmanager
 def opened(registry: Registry, plan: Plan, version: DatasetVersion) -> Iterator[Study]:
-    """Take up the newest search of this plan and data set version that was cut off, or begin a new one; hold its lock.
+    """Take up the newest search of this plan and data set version whose outcome is no model yet, or begin a new one; hold its lock.
 
     A search that runs at this moment, here or in another process, is left alone: the new one is a search of its own.
     """
     with contextlib.ExitStack() as stack:
-        study = _resumed(registry.state, plan, version, stack) or _begun(registry.state, plan, version, stack)
+        study = _resumed(registry, plan, version, stack) or _begun(registry.state, plan, version, stack)
         _reconcile(study, registry)
         yield study
 
@@ -221,17 +232,22 @@ def _newest_first(state: Path) -> list[Path]:
     return [path.parent for path in plans]
 
 
-def _resumed(state: Path, plan: Plan, version: DatasetVersion, stack: contextlib.ExitStack) -> Study | None:
-    for folder in _newest_first(state):
+def _resumed(registry: Registry, plan: Plan, version: DatasetVersion, stack: contextlib.ExitStack) -> Study | None:
+    for folder in _newest_first(registry.state):
         with contextlib.suppress(OSError, ValueError, KeyError, BusyError):
             study = joined(folder)
             if (study.plan, study.service, study.dataset_version) != (plan.identity(), version.service, version.version):
                 continue
-            stack.enter_context(_lock(state, study.experiment))
+            stack.enter_context(_lock(registry.state, study.experiment))
             # Asked under the lock: until now it may have been running.
-            if not study.is_finished:
+            if not study.is_closed and not _has_model(registry, study):
                 return study
     return None
+
+
+def _has_model(registry: Registry, study: Study) -> bool:
+    """Return whether its candidate was exported by a process that was killed before it could close the search."""
+    return any(ModelId.parse(model.model_id).experiment == study.experiment for model in registry.models(study.service))
 
 
 def _begun(state: Path, plan: Plan, version: DatasetVersion, stack: contextlib.ExitStack) -> Study:
