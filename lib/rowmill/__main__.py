@@ -162,7 +162,7 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
 
 def _open(settings: Settings, name: str) -> int:
     """Run a server of another project in the foreground; return its exit code."""
-    command = ["jupyterlab", "notebooks"]
+    command = ["jupyterlab", f"--ServerApp.root_dir={settings.root}", "--LabApp.default_url=/lab/tree/notebooks"]
     if name == "tensorboard":
         command = ["tensorboard.main", "--logdir", str(settings.state / "tensorboard"), "--host", "127.0.0.1"]
     return subprocess.run([sys.executable, "-m", *command], cwd=settings.root, check=False).returncode

@@ -6,7 +6,13 @@ import html
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 
-_COLOURS = {"pass": "#15803d", "fail": "#dc2626", "silent": "#a16207"}  # to be read on white and on black
+_COLOURS = {
+    "pass": "#15803d",
+    "fail": "#dc2626",
+    "silent": "#a16207",
+    "same": "#15803d",
+    "differs": "#a16207",
+}  # to be read on white and on black
 _LEFT = 'style="text-align: left"'
 
 

@@ -72,5 +72,5 @@ def test_of_a_request_with_many_images_one_counts_and_always_the_same() -> None:
 def test_no_request_at_all_and_lists_that_do_not_fit() -> None:
     broken = asked(row(1, 1, means=[]), row(2, 2, labels=["7", "1"]), row(3, 2, means=["much"]))
     assert traffic.answers(broken.rows).empty and traffic.by_model(broken)[0].requests == 3
-    empty = Requests("digits", START, START + datetime.timedelta(days=40), broken.counts.iloc[:0], broken.rows.iloc[:0], 1.0, "day")
+    empty = Requests("digits", START, START + datetime.timedelta(days=40), broken.counts.iloc[:0], broken.rows.iloc[:0], 1.0, "hour")
     assert traffic.by_model(empty) == [] and traffic.over_time(empty)["requests"].sum() == 0

@@ -31,14 +31,20 @@ def kept(service: Service, model: ModelRecord) -> pd.DataFrame | None:
 
 def keep(service: Service, model: ModelRecord, answers: npt.NDArray[np.float64], images: npt.NDArray[np.uint8]) -> None:
     """Keep a model's answers to its holdout, (rows, labels); what is kept already stays."""
+    cache.kept(_path(service, model), NUMBERS, lambda: numbers(answers, images))
 
-    def numbers() -> cache.Arrays:
-        parts = [part.reshape(len(part), -1) for part in np.array_split(images, -(-len(images) // _PART))]
-        means = np.concatenate([part.mean(axis=1) for part in parts]).round(3)
-        deviations = np.concatenate([part.std(axis=1) for part in parts]).round(3)
-        return dict(zip(NUMBERS, (answers.argmax(axis=1), answers.max(axis=1).round(6), means, deviations), strict=True))
 
-    cache.kept(_path(service, model), NUMBERS, numbers)
+def numbers(answers: npt.NDArray[np.float64], images: npt.NDArray[np.uint8]) -> cache.Arrays:
+    """Return of each image what `kept` has columns for.
+
+    Args:
+        answers: Probabilities, (rows, labels).
+        images: (rows, height, width, channels).
+    """
+    parts = [part.reshape(len(part), -1) for part in np.array_split(images, -(-len(images) // _PART))]
+    means = np.concatenate([part.mean(axis=1) for part in parts]).round(3)
+    deviations = np.concatenate([part.std(axis=1) for part in parts]).round(3)
+    return dict(zip(NUMBERS, (answers.argmax(axis=1), answers.max(axis=1).round(6), means, deviations), strict=True))
 
 
 def _path(service: Service, model: ModelRecord) -> Path:

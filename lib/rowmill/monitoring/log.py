@@ -18,7 +18,7 @@ from rowmill.tables import PREDICTIONS, Span, Table
 
 MOST = 20_000  # requests that are read; of more, a share is drawn
 COLUMNS = tuple(name for name in PREDICTIONS.columns if name not in ("images", "log", "log_end"))
-_STEPS = ((datetime.timedelta(days=2), "minute"), (datetime.timedelta(days=30), "hour"))
+_BY_MINUTE = datetime.timedelta(days=31)  # what is counted by the minute; more, by the hour
 _CLOCK = datetime.timedelta(minutes=2)  # by which clocks may differ without a word
 _NEAR = datetime.timedelta(minutes=5)  # between the function's clock and Cloud Logging's, by which a sink's rows are chosen
 
@@ -42,7 +42,7 @@ class Requests:
         counts: All requests: columns at (a step's start), model_id, code, rows.
         rows: At most `MOST` of them, or the share that chance has drawn, by time: the columns of `predictions` but for images and log.
         share: That share, 0 to 1.
-        step: What `counts` counts by: `minute`, `hour` or `day`.
+        step: What `counts` counts by: `minute` or `hour`.
         taken: What this machine's lines brought just now.
     """
 
@@ -97,7 +97,7 @@ def read(service: Service, since: datetime.datetime, until: datetime.datetime | 
         taken = predictions.take_in(service.settings, service.registry.warehouse, service.name)
     span = Span(since, until, {"service": service.name}, {} if checks else {"request_id": CHECK})
     end = until or now()
-    step = next((name for most, name in _STEPS if end - since <= most), "day")
+    step = "minute" if end - since <= _BY_MINUTE else "hour"
     counts = place.count(PREDICTIONS, span, ["model_id", "code"], step)
     total = int(counts["rows"].sum())
     share = min(1.0, MOST / total) if total else 1.0

@@ -18,7 +18,7 @@ from rowmill.shown import Shown
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 ANSWERS = ("label", "confidence", "mean", "deviation")
 _LISTS = {"label": "labels", "confidence": "confidences", "mean": "means", "deviation": "deviations"}
-_PARTS = 48  # of a time, as it is drawn
+_PARTS = 49  # of a time, as it is drawn: half hours of a day that was begun
 _WIDTHS = [datetime.timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 120, 360, 720, 1440, 2880)]
 
 
@@ -59,13 +59,13 @@ def by_model(asked: Requests) -> list[Traffic]:
 
 
 def over_time(asked: Requests, model_id: str = "") -> pd.DataFrame:
-    """Return the traffic of a model, or of all, in parts of the time.
+    """Return the traffic of a model, or of all, in parts of the time, from the first request on.
 
     Returns:
         Columns at (a part's start, UTC), requests, refused, failed, p50, p95, p99 (ms) and confidence; parts without requests are in it.
     """
     width = width_of(asked)
-    parts = pd.date_range(pd.Timestamp(asked.since).floor(width), asked.until, freq=width).as_unit("us")
+    parts = pd.date_range(pd.Timestamp(start_of(asked)).floor(width), asked.until, freq=width).as_unit("us")
     counts, rows, known = asked.counts, asked.rows, answers(asked.rows)
     if model_id:
         counts, rows, known = (frame[frame["model_id"] == model_id] for frame in (counts, rows, known))
@@ -81,10 +81,16 @@ def over_time(asked: Requests, model_id: str = "") -> pd.DataFrame:
     return table.fillna(dict.fromkeys(kinds, 0)).astype(dict.fromkeys(kinds, "int64"))
 
 
+def start_of(asked: Requests) -> datetime.datetime:
+    """Return where the first request stands in the counts; the time's start where there is none, or all is still to come."""
+    first = asked.counts["at"].min()
+    return first.to_pydatetime() if asked.since < first < asked.until else asked.since
+
+
 def width_of(asked: Requests) -> datetime.timedelta:
-    """Return how long the parts are that a time is drawn in: at most 48 of them, and none shorter than what was counted by."""
-    least = {"minute": _WIDTHS[0], "hour": datetime.timedelta(hours=1), "day": datetime.timedelta(days=1)}[asked.step]
-    fitting = [width for width in _WIDTHS if width >= least and (asked.until - asked.since) / width <= _PARTS]
+    """Return how long the parts are that a time is drawn in: at most 49 of them, and none shorter than what was counted by."""
+    least = _WIDTHS[0] if asked.step == "minute" else datetime.timedelta(hours=1)
+    fitting = [width for width in _WIDTHS if width >= least and (asked.until - start_of(asked)) / width <= _PARTS]
     return fitting[0] if fitting else _WIDTHS[-1]
 
 

@@ -89,8 +89,12 @@ def alarm(service: Service, since: datetime.datetime | None = None) -> str:
     Raises:
         BusyError, WarehouseError: As in `look`.
     """
+    return alarm_of(service, look(service, since or days_ago(ALARM_DAYS)))
+
+
+def alarm_of(service: Service, seen: Watched) -> str:
+    """Return the sentence of `alarm` of what was seen."""
     serves = service.registry.last_deployed(service.name)
-    seen = look(service, since or days_ago(ALARM_DAYS))
     return next((each.sentence for each in seen.drifts if each.model_id == serves and each.state == "differs"), "")
 
 
