@@ -1,5 +1,6 @@
 """Labelling by eye: one click or key a label, who said it is on record, and nothing that was said is lost."""
 
+import base64
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -19,12 +20,14 @@ from rowmill.monitoring import truth
 from rowmill.pages import answers, labelling, words
 from rowmill.pages.labelling import Card, Labelling
 from rowmill.pages.parts import Notice
+from rowmill.records import now
+from rowmill.serving import bundle as bundles
 from rowmill.serving import release
 from rowmill.serving.release import Service
 from rowmill.settings import Settings
-from rowmill.tables import TRUTHS
+from rowmill.tables import PREDICTIONS, TRUTHS
 
-from tests.dashboards.conftest import wait_until
+from tests.dashboards.conftest import FIRST, SECOND, wait_until
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".rowmill" / "screenshots"
 
@@ -45,8 +48,14 @@ def fixture_queue() -> pd.DataFrame:
 
 def inside(widget: ipywidgets.Widget, kind: type) -> Any:
     """Return the first widget of a kind."""
-    found = [widget] if isinstance(widget, kind) else []
-    return next(iter(found + [one for child in getattr(widget, "children", ()) if (one := inside(child, kind)) is not None]), None)
+    return next((found for found in walk(widget) if isinstance(found, kind)), None)
+
+
+def walk(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """Walk the widget and all that it holds."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from walk(child)
 
 
 def say(board: Labelling, **content: Any) -> None:
@@ -120,6 +129,37 @@ def test_labels_have_keys_of_their_own(place: Service, queue: pd.DataFrame) -> N
     keyed = labelling._keyed  # pylint: disable=protected-access  # what it answers is what the browser gets
     assert keyed(("cat", "dog")) == [["cat", "1"], ["dog", "2"]] and keyed(("a", "b")) == [["a", "a"], ["b", "b"]]
     assert keyed(tuple(f"l{n}" for n in range(40)))[39] == ["l39", ""]
+
+
+def asked(place: Service, model_id: str, images: bool = True) -> None:
+    """Put eight requests on record, each with a digit."""
+    digits, rows = sources.load("").images[:8], range(8)
+    kept = [json.dumps([base64.b64encode(image.tobytes()).decode()] if images else []) for image in digits]
+    columns = {"answered_at": now(), "request_id": [f"r{row}" for row in rows], "service": "digits", "model_id": model_id, "code": 200}
+    columns |= {"instances": 1, "latency_ms": 1.0, "labels": '["0"]', "confidences": [f"[{row / 10}]" for row in rows], "images": kept}
+    columns |= {"means": "[1.0]", "deviations": "[1.0]", "hash": "", "log": "a", "log_end": list(rows)}
+    place.registry.warehouse.append(PREDICTIONS, pd.DataFrame(columns))
+
+
+def test_the_pages_card_leads_to_the_requests(place: Service) -> None:
+    card = labelling.part(place.settings)
+    card.turn_to(place)
+    button, notice = inside(card.root, ipywidgets.Button), inside(card.root, Notice)
+    kind, model = (found for found in walk(card.root) if isinstance(found, ipywidgets.Dropdown))
+    button.click()
+    wait_until(lambda: "None of 0 answered instances has its image on record" in notice.text)
+    asked(place, FIRST)
+    button.click()
+    wait_until(lambda: inside(card.root, Card) is not None)
+    shown, digits = inside(card.root, Card), sources.load("").images
+    assert shown.image == answers.data_url(digits[0]) and shown.told.startswith("8 to label"), "The least confident first."
+    kind.value, model.value = truth.DIFFER, SECOND
+    assert model.layout.display is None
+    button.click()
+    wait_until(lambda: inside(card.root, Card) is not shown)
+    with bundles.open_in_process(bundles.build(place.settings, place.registry, place.registry.model(SECOND))) as endpoint:
+        differing = (endpoint.predict(digits[:8])[0].argmax(axis=1) != 0).sum()
+    assert inside(card.root, Card).told.startswith(f"{differing} to label")
 
 
 _PAGE = """<!doctype html><html lang="en"><title>x</title><style>{css}</style><body style="margin:0"><main class="rm-page"><div class="rm-card">

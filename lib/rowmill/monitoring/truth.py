@@ -134,7 +134,7 @@ def latest(warehouse: Warehouse, service: str) -> pd.DataFrame:
     return rows[(rows["labelled_at"] == newest) & (rows["label"] != "")].reset_index(drop=True)
 
 
-def recorded(service: Service, since: datetime.datetime | None = None) -> pd.DataFrame:
+def recorded(service: Service, since: datetime.datetime | None = None, most: int = 0) -> pd.DataFrame:
     """Return what each instance of a service's recorded requests was answered; see `answers`. This machine's lines are taken in first.
 
     Without rowmill's own requests: probes of a deployment, and verdicts' questions to what serves.
@@ -142,6 +142,7 @@ def recorded(service: Service, since: datetime.datetime | None = None) -> pd.Dat
     Args:
         service: Which.
         since: The first moment; all that is on record when not given.
+        most: About how many requests, where there are more, to draw by chance; 0 for all.
 
     Raises:
         BusyError: Another process takes lines in, and does not end.
@@ -150,7 +151,9 @@ def recorded(service: Service, since: datetime.datetime | None = None) -> pd.Dat
     if service.target.embedded:
         predictions.take_in(service.settings, service.registry.warehouse, service.name)
     span = Span(since, None, {"service": service.name}, {"request_id": CHECK})
-    return answers(log.opened(service).draw(PREDICTIONS, span, _READ, 1.0))
+    place = log.opened(service)
+    total = int(place.count(PREDICTIONS, span, [], "day")["rows"].sum()) if most else 0
+    return answers(place.draw(PREDICTIONS, span, _READ, min(1.0, most / total) if total else 1.0))
 
 
 def of(service: Service, answered: pd.DataFrame) -> Truth:

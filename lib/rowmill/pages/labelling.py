@@ -1,5 +1,6 @@
 """Labelling by eye: one image at a time, one click or key a label; what the model said is not shown, for it would be believed."""
 
+import datetime
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -15,8 +16,13 @@ from rowmill import settings
 from rowmill.monitoring import truth
 from rowmill.monitoring.truth import Said
 from rowmill.pages import answers, parts, words
+from rowmill.records import now
+from rowmill.serving import release
 from rowmill.serving.release import Service
+from rowmill.settings import Settings
 
+_DAYS, _REQUESTS, _AT_ONCE = 30.0, 20_000, 50  # what is looked at, and labelled before one begins anew
+_KINDS = {"unsure": truth.UNSURE, "chance": truth.CHANCE, "differ": truth.DIFFER}
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -28,6 +34,57 @@ def board(service: Service, queue: pd.DataFrame) -> ipywidgets.Widget:
         queue: As `truth.queue` returns them.
     """
     return Labelling(service, queue).root
+
+
+def requests(service: Service) -> ipywidgets.Widget:
+    """Return the card of `part` for one service, as a notebook shows it."""
+    card = Part(service.settings)
+    card.turn_to(service)
+    return card.root
+
+
+def part(project: Settings) -> "Part":
+    """Return the card of a page; put its `root` there, and call `turn_to` whenever the page refreshes."""
+    return Part(project)
+
+
+class Part:
+    """The card: which requests are to be labelled, and the board.
+
+    Attributes:
+        root: The widget.
+    """
+
+    def __init__(self, project: Settings) -> None:
+        self._settings, self._service = project, ""
+        self._notice, self._board = parts.Notice(), parts.column()
+        kinds = [(words.say(f"labelling.{name}"), kind) for name, kind in _KINDS.items()]
+        self._kind = parts.field(ipywidgets.Dropdown, words.say("labelling.which"), options=kinds)
+        self._model = parts.field(ipywidgets.Dropdown, words.say("labelling.model"))
+        self._kind.observe(lambda _: parts.show(self._model, self._kind.value == truth.DIFFER), "value")
+        parts.show(self._model, False)
+        begin = parts.button(words.say("labelling.begin"), parts.guarded(self._notice, self._begin))
+        self.root = parts.card(words.say("labelling.requests"), parts.row(self._kind, self._model, begin), self._notice, self._board)
+
+    def turn_to(self, service: Service) -> None:
+        """Label this service's requests from now on."""
+        models = [model.model_id for model in service.registry.models(service.name)]
+        if models != list(self._model.options):
+            self._model.options = models
+        if service.name != self._service:
+            self._service, self._board.children = service.name, ()
+
+    def _begin(self) -> None:
+        self._notice.say(words.say("labelling.looking"), "running")
+        service = release.open_service(self._settings, self._service)
+        rows = truth.recorded(service, now() - datetime.timedelta(days=_DAYS), _REQUESTS)
+        if self._kind.value == truth.DIFFER:
+            from rowmill.monitoring import replay  # pylint: disable=import-outside-toplevel  # and with it scipy.stats, 57 MB
+
+            rows = replay.run(service, rows, self._model.value).differing
+        queue = truth.queue(service, rows, self._kind.value, _AT_ONCE)
+        self._board.children = (Labelling(service, queue).root,)
+        self._notice.say("")
 
 
 class Card(anywidget.AnyWidget):  # pylint: disable=abstract-method  # ipywidgets refuses to be copied
