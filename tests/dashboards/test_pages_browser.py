@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from rowmill import jobs
 from rowmill.data import dataset, samples
 from rowmill.data.warehouse import connect
+from rowmill.monitoring import log, watch
 from rowmill.pages import host, search_jobs
 from rowmill.registry import connected
 from rowmill.serving import release
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:R
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".rowmill" / "screenshots"
 BEST = ".rm-best b"
+DRAWN = {"models": ".rm-pad", "search": ".rm-ranges table", "monitor": ".rm-monitor .rm-card"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Site:
         """Open a page."""
         page = context.new_page()
         page.goto(self.address.replace("/?", f"/{name}?"))
-        expect(page.locator(".rm-pad" if name == "models" else ".rm-ranges table")).to_be_visible(timeout=30000)
+        expect(page.locator(DRAWN[name]).first).to_be_visible(timeout=30000)
         return page
 
 
@@ -191,6 +193,27 @@ class TestTryIt:
         page.keyboard.press("Space")
         expect(page.locator(".rm-command")).to_contain_text('"invert":true')
         check_readable(page)
+
+
+class TestMonitor:
+    """Requests that come while somebody looks."""
+
+    @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 380)])
+    def test_requests_are_seen_as_they_come(self, site: Site, chromium: Browser, scheme: str, width: int):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        page, store = site.open(context, "monitor"), connect(site.mill)
+        rows = samples.draw(store, dataset.find(store, "digits"), 250, seed=width)
+        before = log.read(release.open_service(site.mill, "digits"), watch.days_ago(1.0)).total
+        with release.open_service(site.mill, "digits").target.open() as endpoint:
+            for image in rows.images:
+                endpoint.predict(image[None])
+        expect(page.locator(".rm-monitor dd b").first).to_have_text(f"{before + 250:,}", timeout=20000)
+        expect(page.get_by_text("as the holdout")).to_be_visible()
+        page.get_by_text("The requests that are furthest from the holdout").click()
+        expect(page.locator(".rm-furthest figure")).to_have_count(8)
+        check_readable(page)
+        photograph(page, f"monitor-{scheme}-{width}")
+        context.close()
 
 
 class TestSearch:
