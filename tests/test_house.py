@@ -56,8 +56,11 @@ def test_only_settings_reads_the_environment() -> None:
         ("google", {"bigquery", "client", "patience", "query", "refusals", "sink"}),
         ("papermill", {"pipeline"}),
         ("matplotlib", {"charts", "monitor_charts", "search_charts", "verdict_charts"}),
-        ("ipywidgets", {"change", "model_card", "models", "monitor", "parts", "search", "search_watch", "serving_card", "tryit"}),
-        ("anywidget", {"pad", "parts", "search_form", "table"}),
+        (
+            "ipywidgets",
+            {"change", "labelling", "model_card", "models", "monitor", "parts", "search", "search_watch", "serving_card", "tryit"},
+        ),
+        ("anywidget", {"labelling", "pad", "parts", "search_form", "table"}),
         ("PIL", {"images"}),
     ],
 )

@@ -18,7 +18,7 @@ from rowmill.data.client import Access
 from rowmill.data.rows import BINARY, as_arrow, as_kinds, check_columns, check_forgettable, checked_values, take, wanted_columns
 from rowmill.errors import SettingsError, WarehouseError
 from rowmill.records import now
-from rowmill.tables import EXAMPLES, PREDICTIONS, Span, Table
+from rowmill.tables import EXAMPLES, PREDICTIONS, SCORES, Span, Table
 
 _TYPES = {"JSON": "STRING"}
 _LEGACY = {"INTEGER": "INT64", "FLOAT": "FLOAT64"}
@@ -26,7 +26,11 @@ _LEGACY = {"INTEGER": "INT64", "FLOAT": "FLOAT64"}
 # clock and their number. Machines that append to one table at once are as far apart as their clocks are.
 _ORDER = {"appended_at": "TIMESTAMP", "appended_row": "INT64"}
 # The day by which a large table is laid apart and the columns it is kept together by: reading an ingest does not scan all.
-_LAYOUT = {EXAMPLES.name: ("ingested_at", ["ingest_id", "split"]), PREDICTIONS.name: ("answered_at", ["service", "log"])}
+_LAYOUT = {
+    EXAMPLES.name: ("ingested_at", ["ingest_id", "split"]),
+    PREDICTIONS.name: ("answered_at", ["service", "log"]),
+    SCORES.name: ("scored_at", ["batch_id"]),
+}
 
 
 class BigqueryWarehouse:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,12 @@ import pyarrow as pa
 
 from rowmill.data import spans
 from rowmill.data.rows import as_arrow, as_kinds, check_columns, check_forgettable, checked_values, part_rows, wanted_columns
-from rowmill.errors import BusyError, IntegrityError, SourceError
+from rowmill.errors import BusyError, IntegrityError, RowmillError, SourceError
 from rowmill.tables import Span, Table
 
 _TYPES = {"STRING": "TEXT", "JSON": "TEXT", "TIMESTAMP": "TEXT", "INT64": "INTEGER", "FLOAT64": "REAL", "BYTES": "BLOB"}
 _BUSY_SECONDS = 60.0
+_LEAST_FREE = 2**20
 _PART_ROWS, _FIRST_ROWS = 1000, 30
 # Fibonacci hashing (Knuth, The Art of Computer Programming 3, section 6.4): neighbours are drawn far from each other.
 _DRAWN = f"(rowid * 2654435769 & {spans.ALL - 1})"
@@ -84,26 +86,30 @@ class SqliteWarehouse:
 
     @contextlib.contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
-            try:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
                 _use_wal(connection)
                 connection.execute(f"BEGIN {mode}")
                 yield connection
                 connection.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                if "column" in str(error):
-                    raise IntegrityError(
-                        f"The warehouse {self.path} was written by another version of rowmill: {error}",
-                        step="move the file away and ingest anew",
-                    ) from error
-                raise BusyError(
-                    f"The warehouse {self.path} cannot be used: {error}", step="look at its folder's rights and free space, then try again"
-                ) from error
-            except sqlite3.DatabaseError as error:
-                raise SourceError(
-                    f"The file {self.path} is no SQLite database: {error}", step="move it away, or restore it from a copy"
-                ) from error
+        except (sqlite3.OperationalError, OSError) as error:
+            raise self._refusal(error) from error
+        except sqlite3.DatabaseError as error:
+            raise SourceError(
+                f"The file {self.path} is no SQLite database: {error}", step="move it away, or restore it from a copy"
+            ) from error
+
+    def _refusal(self, error: Exception) -> RowmillError:
+        if "column" in str(error):
+            what = f"The warehouse {self.path} was written by another version of rowmill: {error}"
+            return IntegrityError(what, step="move the file away and ingest anew")
+        if shutil.disk_usage(self.path.parent).free < _LEAST_FREE:  # of which SQLite says "disk I/O error" where it cannot even begin
+            return BusyError(f"The warehouse {self.path} cannot be used, for its disk is full: {error}", step="make room, then try again")
+        told = getattr(error, "strerror", None) or error
+        return BusyError(
+            f"The warehouse {self.path} cannot be used: {told}", step="look at its folder's rights and free space, then try again"
+        )
 
 
 def _parts(found: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:

@@ -1,4 +1,4 @@
-"""The Monitor page: what was asked of what serves, and whether it is what the models were judged on; it changes nothing."""
+"""The Monitor page: what was asked of what serves, and whether it is what the models were judged on; it changes no more than labels."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from typing import Any
 from ipywidgets import Dropdown, Widget
 
 from rowmill.monitoring import watch
-from rowmill.pages import monitor_view, parts
+from rowmill.pages import labelling, monitor_view, parts
 from rowmill.pages.words import say
 from rowmill.registry import connected
 from rowmill.serving import release
@@ -34,6 +34,7 @@ class _Page:
         self._notice = parts.Notice()
         is_far = settings.warehouse_kind != "sqlite" or settings.target_kind != "local"
         self._pause = FAR_PAUSE_SECONDS if is_far else PAUSE_SECONDS
+        self._labelling = labelling.part(settings)
         beat = parts.Beat(self._refresh, self._notice)
         self._choice = parts.field(Dropdown, say("models.service"))
         parts.show(self._choice, False)
@@ -44,7 +45,9 @@ class _Page:
             field.observe(self._choose, "value")
         again = parts.button(say("models.refresh"), parts.guarded(self._notice, self._look_now))
         style = parts.html(f"<style>{resources.files(__package__).joinpath('monitor.css').read_text('utf-8')}</style>", "rm-style")
-        self.root = parts.page(say("frame.monitor"), [self._choice, self._time, again], style, beat, self._notice, self._body)
+        self.root = parts.page(
+            say("frame.monitor"), [self._choice, self._time, again], style, beat, self._notice, self._body, self._labelling.root
+        )
         beat.strike()
 
     def _choose(self, change: dict[str, Any]) -> None:
@@ -83,3 +86,4 @@ class _Page:
         seen = watch.look(service, watch.days_ago(self._time.value))
         pictures = {found.model_id: watch.pictures(service, found) for found in seen.drifts if self._settings.monitor.images}
         self._body.value = monitor_view.markup(seen, pictures)
+        self._labelling.turn_to(service)

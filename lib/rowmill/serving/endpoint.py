@@ -115,7 +115,8 @@ class Endpoint:
 
     def _predict_batch(self, images: npt.NDArray[np.uint8], invert: bool, check: bool) -> tuple[npt.NDArray[np.float64], str]:
         parameters = {"parameters": {"invert": True}} if invert else {}
-        body = orjson.dumps({"instances": images, **parameters}, option=orjson.OPT_SERIALIZE_NUMPY)
+        # Flat: nested, each pixel is a list of its own, which costs nine times as much to read, and half as many bytes again.
+        body = orjson.dumps({"instances": images.reshape(len(images), -1), **parameters}, option=orjson.OPT_SERIALIZE_NUMPY)
         answer = self._ask("POST", body, _WAITS, {**_HEADERS, "X-Request-Id": f"{CHECK}{secrets.token_hex(8)}"} if check else _HEADERS)
         try:
             probabilities = np.asarray(answer["predictions"], np.float64)
