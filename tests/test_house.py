@@ -55,9 +55,12 @@ def test_only_settings_reads_the_environment() -> None:
         ("pandas_gbq", {"bigquery", "client", "patience", "refusals"}),
         ("google", {"bigquery", "client", "patience", "query", "refusals", "sink"}),
         ("papermill", {"notebook"}),
-        ("matplotlib", {"charts", "run_charts", "search_charts", "verdict_charts"}),
-        ("ipywidgets", {"change", "model_card", "models", "parts", "runs", "search", "search_watch", "serving_card", "tryit"}),
-        ("anywidget", {"pad", "parts", "search_form", "table"}),
+        ("matplotlib", {"charts", "monitor_charts", "run_charts", "search_charts", "verdict_charts"}),
+        (
+            "ipywidgets",
+            {"change", "labelling", "model_card", "models", "monitor", "parts", "runs", "search", "search_watch", "serving_card", "tryit"},
+        ),
+        ("anywidget", {"labelling", "pad", "parts", "search_form", "table"}),
         ("PIL", {"images"}),
     ],
 )
@@ -71,6 +74,7 @@ def test_each_outside_world_has_its_rooms(package: str, rooms: set[str]) -> None
     [
         ("rowmill", "numpy|pandas|tensorflow|matplotlib"),
         ("rowmill.pages.models", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
+        ("rowmill.pages.monitor", "tensorflow|keras|matplotlib|sklearn|scipy.stats|scipy.optimize|papermill|pandas_gbq"),
         ("rowmill.pages.search", "tensorflow|keras|matplotlib|sklearn|papermill|functions_framework|pandas_gbq"),
         ("rowmill.pages.runs", "tensorflow|keras|matplotlib|networkx|sklearn|papermill|pandas_gbq"),
         ("rowmill.pages.tryit", "tensorflow|keras|matplotlib|sklearn|papermill|pandas_gbq"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -38,27 +39,30 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
 
     Raises:
         HeldError: Another process holds it.
+        BusyError: The disk is full, for it or for what is done under it.
     """
-    path = state / "locks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + wait
-    with path.open("a+") as file:
-        while not try_lock(file):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                raise HeldError(
-                    f"{what[0].upper()}{what[1:]} is going on already",
-                    found=f"process {file.read() or 'unknown'}",
-                    step="wait until it ends, then try again",
-                )
-            time.sleep(0.01)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
+    path, deadline = state / "locks" / name, time.monotonic() + wait
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as file:
+            while not try_lock(file):
+                if time.monotonic() >= deadline:
+                    file.seek(0)
+                    holder, step = file.read() or "unknown", "wait until it ends, then try again"
+                    raise HeldError(f"{what[0].upper()}{what[1:]} is going on already", found=f"process {holder}", step=step)
+                time.sleep(0.01)
             file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sentence = f"{what[0].upper()}{what[1:]} is not done, for the disk is full: {error.filename or state} cannot be written"
+        raise BusyError(sentence, step="make room, then try again") from error
 
 
 def held(state: Path, name: str) -> bool:
@@ -124,8 +128,7 @@ def start_once(state: Path, job: Job) -> Work:
         BusyError: One of that name runs; the sentence says what it does, who started it and when.
     """
     with lock(state, _start_lock(job.name), what=f"the start of {job.what}", wait=_START_SECONDS):
-        other = look(state, job.name)
-        if other and other.is_running:
+        if (other := look(state, job.name)) and other.is_running:
             raise BusyError(
                 f"{other.what[0].upper()}{other.what[1:]} is under way",
                 found=f"started by {other.actor} at {other.at.astimezone():%H:%M:%S}",
@@ -164,15 +167,7 @@ def tail(state: Path, name: str) -> list[str]:
 
 
 def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> psutil.Process:
-    """Start a detached process that `find` and `stop` know by `name`; its output goes to the end of `log_path`.
-
-    Args:
-        state: The folder of local state.
-        name: The job's name, unique on this machine's state folder.
-        command: The argument list; never a shell string.
-        cwd: The folder it starts in.
-        variables: Environment variables on top of this process's own.
-    """
+    """Start a detached process that `find` and `stop` know by `name`; its output goes to the end of `log_path`. See `Job`."""
     return _launch(state, Job(name, name, command, cwd, variables), {})
 
 
@@ -197,8 +192,12 @@ def _launch(state: Path, job: Job, told: Mapping[str, str]) -> psutil.Process:
             time.sleep(0.001)
     entry = _entry_path(state, job.name)
     new = entry.with_suffix(".new")
-    new.write_text(json.dumps({"pid": process.pid, "command": list(job.command), **told}), "utf-8")
-    new.replace(entry)
+    try:
+        new.write_text(json.dumps({"pid": process.pid, "command": list(job.command), **told}), "utf-8")
+        new.replace(entry)
+    except OSError:
+        child.kill()  # nobody would find it
+        raise
     return process
 
 
@@ -220,8 +219,7 @@ def stop(state: Path, name: str) -> bool:
     """
     # What starts meanwhile would lose its entry.
     with lock(state, _start_lock(name), what=f"the stop of {name}", wait=30.0):
-        process = find(state, name)
-        if process is not None:
+        if (process := find(state, name)) is not None:
             family = _family(process, {other.pid for member in names(state) if (other := find(state, member))})
             # The job itself may put its children in order; what it leaves behind is asked, then killed.
             _end([process], psutil.Process.terminate, seconds=10)

@@ -56,6 +56,8 @@ class Cloud:
         public: Whether it may be asked without an identity token.
         base_image: Google's image for the function's Python.
         build_minutes: The longest that one deployment may take.
+        hash_key: The secret of Secret Manager, with its version, that is the key of the hashes in the function's lines, such as
+            `rowmill-hash-key:1`; empty: no hash is written.
     """
 
     project: str = ""
@@ -70,6 +72,7 @@ class Cloud:
     public: bool = False
     base_image: str = "python313"
     build_minutes: int = 20
+    hash_key: str = ""
 
 
 @dataclass(frozen=True)

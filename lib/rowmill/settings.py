@@ -96,6 +96,7 @@ _PATTERNS = {
         "service_account": (r"([a-z0-9-]+@[a-z0-9.-]+)?", "'rowmill-function@my-project-1234.iam.gserviceaccount.com'"),
         "memory": (r"[0-9]+(Mi|Gi)", "'512Mi' or '1Gi'"),
         "base_image": (r"[a-z0-9./:-]+", "'python313'"),
+        "hash_key": (r"([A-Za-z0-9_-]{1,255}:([0-9]+|latest))?", "'rowmill-hash-key:1', a secret with its version"),
     },
 }
 # Lowest and highest of numbers that are no whole ones.

@@ -21,11 +21,29 @@ class Table:
         name: Its name.
         columns: Name to one of STRING, INT64, FLOAT64, TIMESTAMP, BYTES, JSON.
         age: The column of kind TIMESTAMP by which rows grow old, where rows may leave the table; empty: they never do.
+        indexes: Columns by which a large table is looked up, each a tuple of names.
     """
 
     name: str
     columns: Mapping[str, str]
     age: str = ""
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some rows of a table with an age.
+
+    Attributes:
+        since, until: From this moment on, and before that one; an end that is None is open.
+        where: Column name to the value it must equal.
+        unlike: Column of texts to what they must not begin with.
+    """
+
+    since: datetime.datetime | None = None
+    until: datetime.datetime | None = None
+    where: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unlike: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 _KINDS = {str: "STRING", int: "INT64", float: "FLOAT64", datetime.datetime: "TIMESTAMP"}
@@ -73,6 +91,40 @@ PREDICTIONS = Table(
         "log_end": "INT64",
     },
     age="answered_at",
+    # How far a file was taken in; and, without a look at the rows, how many requests there were of what kind.
+    indexes=(("log", "log_end"), ("service", "answered_at", "request_id", "model_id", "code")),
+)
+# What instances of requests truly are, as it becomes known; of one who labels, the latest counts, and an empty label takes it back.
+TRUTHS = Table(
+    "truths",
+    {
+        "service": "STRING",
+        "request_id": "STRING",
+        "place": "INT64",  # of the instance in its request, from 0
+        "label": "STRING",
+        "chosen": "STRING",  # how it came to be labelled, as `truth.CHOSEN` has it
+        "labelled_by": "STRING",
+        "labelled_at": "TIMESTAMP",
+    },
+    age="labelled_at",
+)
+# One row per row of a batch; of two with one batch and row, the latest counts.
+SCORES = Table(
+    "scores",
+    {
+        "batch_id": "STRING",
+        "row": "INT64",  # its place in the source, from 0
+        "rows": "INT64",  # of the source: as many has the batch when it is whole
+        "key": "STRING",
+        "label": "STRING",
+        "confidence": "FLOAT64",  # 0 to 1
+        "probabilities": "JSON",  # in the order of the model's labels
+        "service": "STRING",
+        "model_id": "STRING",
+        "source": "STRING",  # where the rows came from, in words
+        "scored_by": "STRING",
+        "scored_at": "TIMESTAMP",
+    },
 )
 TABLES: dict[type, Table] = {
     DatasetVersion: _table("dataset_versions", DatasetVersion),

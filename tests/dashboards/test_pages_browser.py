@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from rowmill import jobs
 from rowmill.data import dataset, samples
 from rowmill.data.warehouse import connect
+from rowmill.monitoring import log, watch
 from rowmill.pages import host, search_jobs
 from rowmill.registry import connected
 from rowmill.serving import release
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:R
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".rowmill" / "screenshots"
 BEST = ".rm-best b"
+DRAWN = {"models": ".rm-pad", "search": ".rm-ranges table", "monitor": ".rm-monitor .rm-card"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Site:
         """Open a page."""
         page = context.new_page()
         page.goto(self.address.replace("/?", f"/{name}?"))
-        expect(page.locator(".rm-pad" if name == "models" else ".rm-ranges table")).to_be_visible(timeout=30000)
+        expect(page.locator(DRAWN[name]).first).to_be_visible(timeout=30000)
         return page
 
 
@@ -193,6 +195,27 @@ class TestTryIt:
         check_readable(page)
 
 
+class TestMonitor:
+    """Requests that come while somebody looks."""
+
+    @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 380)])
+    def test_requests_are_seen_as_they_come(self, site: Site, chromium: Browser, scheme: str, width: int):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        page, store = site.open(context, "monitor"), connect(site.mill)
+        rows = samples.draw(store, dataset.find(store, "digits"), 250, seed=width)
+        before = log.read(release.open_service(site.mill, "digits"), watch.days_ago(1.0)).total
+        with release.open_service(site.mill, "digits").target.open() as endpoint:
+            for image in rows.images:
+                endpoint.predict(image[None])
+        expect(page.locator(".rm-monitor dd b").first).to_have_text(f"{before + 250:,}", timeout=20000)
+        expect(page.get_by_text("as the holdout")).to_be_visible()
+        page.get_by_text("The requests that are furthest from the holdout").click()
+        expect(page.locator(".rm-furthest figure")).to_have_count(8)
+        check_readable(page)
+        photograph(page, f"monitor-{scheme}-{width}")
+        context.close()
+
+
 class TestSearch:
     """Searches from the form to the end, whatever happens to the page."""
 
@@ -250,6 +273,40 @@ class TestSearch:
         assert len(trials) == 2 and all(len(trial.curve) == 60 for trial in trials) and before > 8
         assert connected(site.mill).models("digits")[0].model_id.startswith(running.experiment)
         photograph(first, "search-finished")
+        _train_by_hand(first, second, running.model_id(2), units="24")
+        by_hand = connected(site.mill).models("digits")[0]
+        values = connected(site.mill).trials("digits")[-1]
+        assert by_hand.model_id == values.model_id and values.hyperparameters["units"] == 24 and values.seed == trials[1].seed
+        assert {**values.hyperparameters, "units": 0} == {**trials[1].hyperparameters, "units": 0} and len(values.curve) == 60
+
+
+def _train_by_hand(page: Page, other: Page, model_id: str, units: str) -> None:
+    """Change a trial's values on one page and train with them; clicks are answered at once meanwhile."""
+    assert _milliseconds_of_a_click(page, model_id) > 0
+    page.locator(".rm-chosen").get_by_label("units").fill(units)
+    page.get_by_role("button", name="Train with these values").click()
+    for each in (page, other):
+        expect(each.get_by_role("button", name="Stop")).to_be_visible(timeout=8000)
+    rows = [model_id.replace("t002", name) for name in 3 * ("t001", "t002")]
+    assert min(_milliseconds_of_a_click(page, row) for row in rows) < 150
+    expect(page.locator(".rm-now")).not_to_contain_text(model_id[:8], timeout=60000)
+    for each in (page, other):
+        expect(each.locator(".rm-now")).to_have_text(re.compile(r"finished"), timeout=90000)
+        expect(each.get_by_role("button", name="Start the search")).to_be_enabled(timeout=60000)
+
+
+def _milliseconds_of_a_click(page: Page, model_id: str) -> float:
+    """Return how long it takes from a click on a trial until its values are shown."""
+    found: float = page.evaluate(
+        """async id => {
+        const row = [...document.querySelectorAll('.rm-table tbody tr')].find(node => node.textContent.includes(id));
+        const started = performance.now(), shown = () => (document.querySelector('.rm-chosen h2') || row).textContent;
+        row.click();
+        while (!shown().endsWith(id)) await new Promise(requestAnimationFrame);
+        return performance.now() - started; }""",
+        model_id[-4:],
+    )
+    return found
 
 
 def _start_by_keyboard(page: Page) -> None:

@@ -17,7 +17,7 @@ from rowmill.errors import IntegrityError, NotFoundError, ParameterError, Rowmil
 from rowmill.records import Deployment, Trial
 from rowmill.registry import Registry
 from rowmill.settings import Settings
-from rowmill.tables import EXAMPLES, Table
+from rowmill.tables import EXAMPLES, Span, Table
 
 TABLE = Table("things", {"name": "STRING", "count": "INT64", "share": "FLOAT64", "blob": "BYTES", "at": "TIMESTAMP"})
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
@@ -154,6 +154,36 @@ class Contract:
         with pytest.raises(NotFoundError, match="no column 'colour'"):
             store.forget(aging, {"colour": "red"})
         assert len(store.read(TABLE)) == 1 and len(store.read(aging)) == 2
+
+    def test_rows_are_counted_and_drawn_where_they_lie(self, store: warehouse.Warehouse) -> None:
+        aging = dataclasses.replace(TABLE, name="aging", age="at", indexes=(("at", "name"),))
+        assert store.count(aging, Span(), ["name", "count"], "hour").empty and store.draw(aging, Span(), [], 0.5).empty
+        minute = datetime.timedelta(minutes=1)
+        moments = [MOMENT, MOMENT + minute, MOMENT + 60 * minute, MOMENT - minute, MOMENT]
+        store.append(aging, rows("a", "b", "a", "a", "x' or 1").assign(at=moments, count=7))
+        counted = store.count(aging, Span(since=MOMENT, unlike={"name": "x'"}), ["name", "count"], "hour")
+        assert counted.to_numpy().tolist() == [
+            [pd.Timestamp("2026-01-02T03:00Z"), "a", 7, 1],
+            [pd.Timestamp("2026-01-02T03:00Z"), "b", 7, 1],
+            [pd.Timestamp("2026-01-02T04:00Z"), "a", 7, 1],
+        ]
+        assert list(store.count(aging, Span(until=MOMENT, where={"name": "a"}), [], "minute")["at"]) == [pd.Timestamp("2026-01-02T03:03Z")]
+        assert list(store.count(aging, Span(), [], "day")["rows"]) == [5]
+        drawn = store.draw(aging, Span(where={"name": "a"}), ["name", "share"], 1.0)
+        assert list(drawn["share"]) == [1.0, 0.0, 2 / 3] and drawn.columns.tolist() == ["name", "share"]
+        for ask in (lambda: store.count(aging, Span(), ["colour"], "day"), lambda: store.draw(aging, Span(unlike={"colour": "r"}), [], 1)):
+            with pytest.raises(NotFoundError, match="no column 'colour'"):
+                ask()
+        with pytest.raises(ParameterError, match="by minute, hour or day; found 'week'"):
+            store.count(aging, Span(), [], "week")
+
+    def test_a_share_is_drawn_evenly_and_the_same_each_time(self, store: warehouse.Warehouse) -> None:
+        aging = dataclasses.replace(TABLE, name="aging", age="at")
+        store.append(aging, rows(*"ab" * 1000).assign(at=[MOMENT + datetime.timedelta(seconds=n) for n in range(2000)]))
+        drawn = store.draw(aging, Span(), ["name", "count"], 0.1)
+        assert 150 < len(drawn) < 250 and drawn["count"].is_monotonic_increasing and 70 < (drawn["name"] == "a").sum() < 130
+        assert all(50 < part < 150 for part in np.bincount(drawn["count"] // 1000)), "Early and late ones alike."
+        assert store.draw(aging, Span(), ["name", "count"], 0.1).equals(drawn)
 
     def test_several_who_append_at_once_are_all_whole_and_unmixed(self, store: warehouse.Warehouse) -> None:
         with ThreadPoolExecutor(3) as pool:

@@ -116,7 +116,7 @@ def test_what_serves_already_gets_no_new_verdict(service: Service, good: str) ->
 
 
 def test_a_candidate_that_cannot_be_asked_is_not_the_incumbents_fault(service: Service, good: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise EndpointError("planted", step="none")
 
     monkeypatch.setattr(Endpoint, "predict", fail)

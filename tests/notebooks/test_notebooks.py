@@ -55,7 +55,10 @@ def test_all_run_by_papermill_and_again_by_nbval(clone: Clone, monkeypatch: pyte
         nbval(folder / ".rowmill" / "runs" / "once" / f"{name}.ipynb", clone)
     assert handed["outcome"] == "better" and handed["deployed"]
     nbval(folder / "dashboards" / "models.ipynb", clone)
+    nbval(folder / "notebooks" / "06_batch.ipynb", clone)
     nbval(folder / "notebooks" / "07_client.ipynb", clone)
+    nbval(folder / "notebooks" / "05_monitor.ipynb", clone)  # after the client: its requests are on record
+    nbval(folder / "dashboards" / "monitor.ipynb", clone)
 
 
 def test_nbval_sees_a_changed_fingerprint(clone: Clone) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 from rowmill.errors import EndpointError, ParameterError
+from rowmill.records import LIMITS
 from rowmill.serving import endpoint as endpoints
 from rowmill.serving.endpoint import Endpoint
 
@@ -37,6 +38,18 @@ def test_predicts_in_batches() -> None:
     with answering(halves("a")) as endpoint:
         probabilities, model = endpoint.predict(IMAGES)
     assert probabilities.shape == (1500, 2) and model == "a"
+
+
+def test_a_batch_keeps_the_functions_limits_however_bright_its_images_are() -> None:
+    sent: list[int] = []
+
+    def weigh(request: httpx.Request) -> httpx.Response:
+        sent.append(len(request.content))
+        return httpx.Response(200, content=orjson.dumps(halves("a")(orjson.loads(request.content))))
+
+    with Endpoint("http://model", httpx.MockTransport(weigh)) as endpoint:
+        assert len(endpoint.predict(np.full((600, 64, 64, 1), 255, np.uint8))[0]) == 600
+    assert len(sent) == 2 and max(sent) <= LIMITS["bytes"]
 
 
 @pytest.mark.parametrize(

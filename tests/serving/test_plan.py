@@ -17,7 +17,8 @@ from tests.google.stub import Google
 
 def test_a_plans_lines_can_be_pasted(google: Google, digits_state: Path, tmp_path: Path) -> None:
     state = Path(shutil.copytree(digits_state, tmp_path / "state"))
-    project = dataclasses.replace(project_in(state), target_kind="gcloud", cloud=Cloud(project=google.project, region="europe-west1"))
+    place = Cloud(project=google.project, region="europe-west1", hash_key="rowmill-hash-key:3")
+    project = dataclasses.replace(project_in(state), target_kind="gcloud", cloud=place)
     cloud = release.open_service(project, "digits")
     for model_id in [model.model_id for model in cloud.registry.models("digits")]:
         before = len(google.requests)
@@ -30,6 +31,8 @@ def test_a_plans_lines_can_be_pasted(google: Google, digits_state: Path, tmp_pat
             assert not answer or json.loads(answer)["deployedModelId"] == model_id
         (revision,) = google.traffic("digits")
         assert model_of(revision) == model_id
+        variables = {each["name"]: each for each in google.service("digits").revisions[revision].container["env"]}
+        assert variables["ROWMILL_HASH_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "rowmill-hash-key", "key": "3"}
         cloud.registry.add(record(model_id, revision))
 
 

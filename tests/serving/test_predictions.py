@@ -1,7 +1,6 @@
 """Lines of the function become rows, once each, while it writes; they leave in time, and when asked to."""
 
 import dataclasses
-import datetime
 import json
 import multiprocessing
 import os
@@ -14,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pandas as pd
 import pytest
-from google.cloud import bigquery
-from rowmill.data import sink, warehouse
+from rowmill.data import warehouse
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError, WarehouseError
-from rowmill.records import now
 from rowmill.sections import Cloud, Monitor
 from rowmill.serving import bundle as bundles
 from rowmill.serving import lines, predictions, release
@@ -31,14 +27,7 @@ from rowmill.settings import Settings
 from rowmill.tables import PREDICTIONS
 
 from tests.google.stub import Google
-
-
-def line(request_id: str, age_days: float = 0.0, **changed: Any) -> bytes:
-    """Return a line as the function writes it."""
-    moment = now() - datetime.timedelta(days=age_days)
-    told = {"kind": "prediction", "service": "digits", "model": "aaaaaaaa-t001", "answered_at": moment.isoformat()}
-    told |= {"request_id": request_id, "code": 200, "latency_ms": 1.5, "instances": 1, "labels": ["7"], "confidences": [0.9]}
-    return json.dumps({**told, "means": [12.5], "deviations": [3.0], **changed}).encode() + b"\n"
+from tests.requests import line
 
 
 @pytest.fixture(params=["sqlite", "bigquery"])
@@ -197,43 +186,3 @@ def test_google_is_told_once_where_the_lines_go(google: Google) -> None:
     assert sink["destination"] == f"bigquery.googleapis.com/projects/{google.project}/datasets/rowmill"
     assert sink["bigqueryOptions"]["usePartitionedTables"] and 'service_name="digits"' in sink["filter"] and "prediction" in sink["filter"]
     assert google.accounts.members(f"projects/{google.project}", ["roles/bigquery.dataEditor"]) == {sink["writerIdentity"]}
-
-
-def delivered(insert_id: str, request_id: str, age_days: float = 0.0, **payload: Any) -> dict[str, Any]:
-    """Return a line as a sink writes it into its table."""
-    told = json.loads(line(request_id, age_days, **payload))
-    return {"insertId": insert_id, "timestamp": told["answered_at"], "logName": "run.googleapis.com%2Fstdout", "jsonPayload": told}
-
-
-def test_what_the_sink_delivers_is_read_as_the_rows_are(on_bigquery: Settings) -> None:
-    store = warehouse.connect(on_bigquery)
-    access, since = store.access, now() - datetime.timedelta(days=1)
-    assert sink.read(access, store.dataset, "digits", since).empty
-    store.append(PREDICTIONS, pd.DataFrame([], columns=list(PREDICTIONS.columns)))  # makes the data set
-    kinds = {"STRING": ("kind", "service", "model", "answered_at", "request_id"), "FLOAT64": ("code", "latency_ms", "instances")}
-    fields = [bigquery.SchemaField(name, kind) for kind, names in kinds.items() for name in names]
-    repeated = [
-        bigquery.SchemaField(name, "STRING" if name == "labels" else "FLOAT64", "REPEATED")
-        for name in ("labels", "confidences", "means", "deviations")
-    ]
-    whole = [
-        bigquery.SchemaField("insertId", "STRING"),
-        bigquery.SchemaField("logName", "STRING"),
-        bigquery.SchemaField("timestamp", "TIMESTAMP"),
-    ]
-    schema = [*whole, bigquery.SchemaField("jsonPayload", "RECORD", fields=[*fields, *repeated])]
-    table = access.client.create_table(bigquery.Table(f"{access.project}.{store.dataset}.{sink.TABLE}", schema))
-    refused = {"code": 400, "instances": 0, "labels": [], "confidences": [], "means": [], "deviations": []}
-    entries = [
-        delivered("2", request_id="b", **refused),
-        delivered("1", request_id="a", age_days=0.1),
-        delivered("2", request_id="b", **refused),
-    ]
-    entries += [delivered("3", request_id="other", service="cats"), delivered("4", request_id="old", age_days=3)]
-    access.client.load_table_from_json(entries, table, job_config=bigquery.LoadJobConfig(schema=schema)).result()
-    found = sink.read(access, store.dataset, "digits", since)
-    assert list(found["request_id"]) == ["a", "b"] and list(found["log"]) == ["1", "2"] and list(found["code"]) == [200, 400]
-    assert [json.loads(each) for each in found["labels"]] == [["7"], []] and json.loads(found["means"][0]) == [12.5]
-    assert set(found["images"]) == {"[]"} and set(found["hash"]) == {""} and found["answered_at"].dt.tz is not None
-    store.append(PREDICTIONS, found)
-    assert ids(store) == ["a", "b"], "What is read fits the table."

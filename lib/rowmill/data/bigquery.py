@@ -13,12 +13,12 @@ import pyarrow as pa
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from rowmill.data import refusals
+from rowmill.data import refusals, spans
 from rowmill.data.client import Access
 from rowmill.data.rows import BINARY, as_arrow, as_kinds, check_columns, check_forgettable, checked_values, take, wanted_columns
 from rowmill.errors import SettingsError, WarehouseError
 from rowmill.records import now
-from rowmill.tables import EXAMPLES, PREDICTIONS, Table
+from rowmill.tables import EXAMPLES, PREDICTIONS, SCORES, Span, Table
 
 _TYPES = {"JSON": "STRING"}
 _LEGACY = {"INTEGER": "INT64", "FLOAT": "FLOAT64"}
@@ -26,7 +26,11 @@ _LEGACY = {"INTEGER": "INT64", "FLOAT": "FLOAT64"}
 # clock and their number. Machines that append to one table at once are as far apart as their clocks are.
 _ORDER = {"appended_at": "TIMESTAMP", "appended_row": "INT64"}
 # The day by which a large table is laid apart and the columns it is kept together by: reading an ingest does not scan all.
-_LAYOUT = {EXAMPLES.name: ("ingested_at", ["ingest_id", "split"]), PREDICTIONS.name: ("answered_at", ["service", "log"])}
+_LAYOUT = {
+    EXAMPLES.name: ("ingested_at", ["ingest_id", "split"]),
+    PREDICTIONS.name: ("answered_at", ["service", "log"]),
+    SCORES.name: ("scored_at", ["batch_id"]),
+}
 
 
 class BigqueryWarehouse:
@@ -103,6 +107,21 @@ class BigqueryWarehouse:
                 return 0
             command = f"DELETE FROM `{self._name(table)}` WHERE {' AND '.join(conditions)}"
             return self.access.change(command, [*_parameters(table, where), *aged])
+
+    def count(self, table: Table, span: Span, by: Sequence[str], step: str) -> pd.DataFrame:
+        """Count rows by their age; see `Warehouse.count`."""
+        return spans.counted(self._ask(table, spans.count(table, span, by, step, self._dialect(table))), table, by)
+
+    def draw(self, table: Table, span: Span, columns: Sequence[str], share: float) -> pd.DataFrame:
+        """Return a share of rows; see `Warehouse.draw`."""
+        return spans.drawn(self._ask(table, spans.draw(table, span, columns, share, self._dialect(table))), table, columns)
+
+    def _ask(self, table: Table, query: spans.Query) -> pd.DataFrame:
+        with refusals.told(self._asked(table)):
+            return self.access.ask(query) if self._has(table) else pd.DataFrame()
+
+    def _dialect(self, table: Table) -> spans.Dialect:
+        return spans.google(f"`{self._name(table)}`", "CONCAT(CAST(appended_at AS STRING), ' ', CAST(appended_row AS STRING))")
 
     def _asked(self, table: Table) -> refusals.Asked:
         role = f"BigQuery Data Editor on data set {self.dataset}"

@@ -23,7 +23,7 @@ def kept(path: Path | None, names: Sequence[str], read: Callable[[], Arrays]) ->
     Args:
         path: The file, an uncompressed `.npz`, whose checksums NumPy compares; None: read, and keep nothing.
         names: The arrays'.
-        read: Reads the arrays, none of them of Python objects.
+        read: Reads the arrays, none of them of Python objects; where there are none, nothing is kept.
     """
     if path is None:
         return read()
@@ -31,6 +31,8 @@ def kept(path: Path | None, names: Sequence[str], read: Callable[[], Arrays]) ->
         with np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     arrays = read()
+    if not arrays:
+        return arrays
     # What was read is worth more than its copy: a full disk is told by who cannot go on without it.
     with contextlib.suppress(OSError):
         _keep(path, arrays)

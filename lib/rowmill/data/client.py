@@ -12,6 +12,7 @@ from google.cloud import bigquery
 
 from rowmill.data import refusals
 from rowmill.data.patience import PatientClient
+from rowmill.data.spans import Query
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Access:
             query, configuration=config.to_api_repr(), use_bqstorage_api=True, progress_bar_type=None, **self.way
         )
         return rows
+
+    def ask(self, query: Query) -> pd.DataFrame:
+        """Return the rows of a query that brings its values."""
+        return self.read(query.text, [bigquery.ScalarQueryParameter(name, kind, value) for name, (value, kind) in query.values.items()])
 
     def change(self, command: str, parameters: Sequence[bigquery.ScalarQueryParameter]) -> int:
         """Run a statement that changes rows, and return how many."""

@@ -70,8 +70,8 @@ class Report:
         return kept + "".join(f"<p>Note: {html.escape(note)}</p>" for note in self.notes)
 
 
-def check_source(source: Source) -> None:
-    """Check shape, dtype, range, keys and labels of each example.
+def check_source(source: Source, labelled: bool = True) -> None:
+    """Check shape, dtype, range, keys and, where they must have them, labels of each example.
 
     Raises:
         SourceError: Some cannot be stored; each kind of violation is named with counts and first keys.
@@ -83,7 +83,7 @@ def check_source(source: Source) -> None:
     violations = [
         *_of_images(source),
         *_of_texts(source, "keys", source.keys, LONGEST_KEY),
-        *_of_texts(source, "labels", source.labels, LONGEST_LABEL),
+        *(_of_texts(source, "labels", source.labels, LONGEST_LABEL) if labelled else ()),
     ]
     keys = pd.Series(source.keys, dtype=object).dropna()
     doubled = keys[keys.duplicated()].tolist()

@@ -118,7 +118,7 @@ def ingest(warehouse: Warehouse, source: Source, service: str = "", repeats: flo
         label_counts=contract.label_counts(rows),
     )
     warehouse.append(EXAMPLES, rows)
-    contract.check_stored(rows, _stored(warehouse, version))
+    contract.check_stored(rows, stored(warehouse, version))
     warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(version)]))
     return version
 
@@ -274,8 +274,8 @@ def _checked(source: Source, repeats: float) -> tuple[pd.DataFrame, Report]:
     return rows, contract.check_rows(rows, source, repeats)
 
 
-def _stored(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
-    """Return an ingest's rows as they are stored, without pixels, their SHA-256 computed anew; one split in memory at a time."""
+def stored(warehouse: Warehouse, version: DatasetVersion) -> pd.DataFrame:
+    """Return a version's last ingest as it is stored, without pixels, whose SHA-256 is computed anew; one split in memory at a time."""
     parts = []
     for split in (TRAIN, VALIDATION, HOLDOUT):
         where = {"ingest_id": version.ingest_ids[-1], "split": split}

@@ -16,24 +16,38 @@ def load(folder: Path, reading: Reading) -> Source:
     """Read all images below a folder; a sub-folder's name is the label of those in it, a path in the folder is the key.
 
     Hidden files and folders are left out. Where the folder holds just `train` and `test`, the labels' folders are
-    below these, and `test` is the declared holdout.
+    below these, and `test` is the declared holdout. Where no labels are asked for, images may lie at any depth.
 
     Raises:
         SourceError: A file is broken, no image, or out of place; images differ in size or colour; a symbolic link leaves the folder.
     """
-    parts = _folders(folder, folder)
-    declared = [part.name for part in parts] == ["test", "train"] and all(_folders(folder, part) for part in parts)
-    above = parts if declared else [folder]
-    labelled = [(path, label) for part in above for label in _folders(folder, part) for path in _files(folder, label)]
+    declared, labelled = _labelled(folder) if reading.labelled else (False, [(path, "") for path in _all_files(folder, folder)])
+    if not labelled:
+        raise SourceError(f"The folder {folder} has no images", step="give one with PNG or JPEG images")
     pixels = [_decode(folder, path, reading) for path, _ in labelled]
     return Source(
         service_like(folder),
         f"images in {folder.resolve()}",
         [path.relative_to(folder).as_posix() for path, _ in labelled],
         same_shape([str(path) for path, _ in labelled], pixels),
-        [label.name for _, label in labelled],
+        [label for _, label in labelled],
         np.array([declared and path.relative_to(folder).parts[0] == "test" for path, _ in labelled]),
     )
+
+
+def _labelled(folder: Path) -> tuple[bool, list[tuple[Path, str]]]:
+    """Return whether a holdout is declared, and all files with their labels."""
+    parts = _folders(folder, folder)
+    declared = [part.name for part in parts] == ["test", "train"] and all(_folders(folder, part) for part in parts)
+    above = parts if declared else [folder]
+    return declared, [(path, label.name) for part in above for label in _folders(folder, part) for path in _files(folder, label)]
+
+
+def _all_files(root: Path, folder: Path) -> list[Path]:
+    # A link to a folder may lead round in a circle.
+    return [
+        file for path in _visible(root, folder) for file in (_all_files(root, path) if path.is_dir() and not path.is_symlink() else [path])
+    ]
 
 
 def _visible(root: Path, folder: Path) -> list[Path]:

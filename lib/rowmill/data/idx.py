@@ -20,7 +20,7 @@ def holds(folder: Path) -> bool:
 
 
 def load(folder: Path, reading: Reading) -> Source:
-    """Read a folder's two parts, plain or .gz.
+    """Read a folder's two parts, plain or .gz; where no labels are asked for, one part is enough, and its images.
 
     Raises:
         SourceError: A file is missing, broken, or contradicts another.
@@ -29,16 +29,16 @@ def load(folder: Path, reading: Reading) -> Source:
     labels: list[str] = []
     parts: list[npt.NDArray[np.uint8]] = []
     holdout: list[bool] = []
-    for part, is_holdout in _PARTS.items():
-        images, part_labels = _read_part(folder, part)
+    for part, is_holdout in _parts(folder, reading.labelled).items():
+        images, part_labels = _read_part(folder, part) if reading.labelled else _read_images(folder, part)
         keys += [f"{part}/{row:05d}" for row in range(len(images))]
-        labels += [str(label) for label in part_labels]
+        labels += part_labels
         parts.append(images)
         holdout += [is_holdout] * len(images)
-    if parts[0].shape[1:] != parts[1].shape[1:]:
+    if parts[0].shape[1:] != parts[-1].shape[1:]:
         raise SourceError(
             f"The two parts in {folder} differ in size",
-            found=f"{parts[0].shape[1:3]} and {parts[1].shape[1:3]} pixels",
+            found=f"{parts[0].shape[1:3]} and {parts[-1].shape[1:3]} pixels",
             step="give parts of one size",
         )
     origin = f"IDX files in {folder.resolve()}"
@@ -46,7 +46,21 @@ def load(folder: Path, reading: Reading) -> Source:
     return Source(service_like(folder), origin, keys, np.concatenate(parts), labels, np.array(holdout))
 
 
-def _read_part(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _parts(folder: Path, labelled: bool) -> dict[str, bool]:
+    """Return the parts to read, each with whether it is the holdout; all where none is there, for the one that is missed to be named."""
+    there = {part: is_holdout for part, is_holdout in _PARTS.items() if any(folder.glob(f"{part}-images-idx3-ubyte*"))}
+    return _PARTS if labelled else there or _PARTS
+
+
+def _read_images(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    path = _find(folder, f"{part}-images-idx3-ubyte")
+    images = _read_idx(path, 3)
+    if len(images) == 0:
+        raise SourceError(f"{path} holds no images", step="get the file anew, or take it out")
+    return images[..., np.newaxis], [""] * len(images)
+
+
+def _read_part(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], list[str]]:
     images_path, labels_path = _find(folder, f"{part}-images-idx3-ubyte"), _find(folder, f"{part}-labels-idx1-ubyte")
     images, labels = _read_idx(images_path, 3), _read_idx(labels_path, 1)
     if len(images) != len(labels) or len(images) == 0:
@@ -55,7 +69,7 @@ def _read_part(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDAr
             found=f"{len(images)} images and {len(labels)} labels",
             step="get both files anew from one place",
         )
-    return images[..., np.newaxis], labels
+    return images[..., np.newaxis], [str(label) for label in labels]
 
 
 def _find(folder: Path, stem: str) -> Path:

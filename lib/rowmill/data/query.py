@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from google.cloud import bigquery
 
 from rowmill.data import images, refusals
 from rowmill.data.client import Access
-from rowmill.data.reading import Columns, Reading, Source, is_query, same_shape, service_of_table
+from rowmill.data.reading import Reading, Source, is_query, same_shape, service_of_table
 from rowmill.data.refusals import Asked
 from rowmill.errors import SettingsError, SourceError
 from rowmill.records import now
@@ -44,7 +45,7 @@ def load(wanted: str, reading: Reading, project: Settings) -> Source:
     """
     access, origin, asked = _place(wanted, project)
     with refusals.told(asked):
-        query = _select(asked, reading.columns, origin, access.dry_run(f"SELECT * FROM {origin}").schema or [])
+        query = _select(asked, _roles(reading), origin, access.dry_run(f"SELECT * FROM {origin}").schema or [])
         access.announce(asked.what, access.dry_run(query).total_bytes_processed or 0)
         rows = access.read(query).sort_values("key", kind="stable", ignore_index=True)
     if rows.empty:
@@ -52,7 +53,8 @@ def load(wanted: str, reading: Reading, project: Settings) -> Source:
     keys, origin = _texts(rows["key"]), f"BigQuery's {_noun(asked)}"
     declared = _holdout(rows["holdout"], origin) if "holdout" in rows else np.zeros(len(rows), dtype=bool)
     pixels = _pixels(keys, rows["image"].tolist(), origin, reading)
-    return Source(service_of_table(wanted), origin, keys, pixels, _texts(rows["label"]), declared)
+    labels = _texts(rows["label"]) if reading.labelled else [""] * len(rows)
+    return Source(service_of_table(wanted), origin, keys, pixels, labels, declared)
 
 
 def mark(wanted: str, project: Settings) -> str:
@@ -95,10 +97,14 @@ def _place(wanted: str, project: Settings) -> tuple[Access, str, Asked]:
     return access, f"`{name}`", Asked(f"table {name}", payer, "", f"BigQuery Data Viewer on data set {owner}.{found['dataset']}")
 
 
-def _select(asked: Asked, columns: Columns, origin: str, schema: list[bigquery.SchemaField]) -> str:
+def _roles(reading: Reading) -> dict[str, str]:
+    """Return which columns are wanted as what."""
+    return {role: name for role, name in vars(reading.columns).items() if name and (reading.labelled or role in ("key", "image"))}
+
+
+def _select(asked: Asked, roles: Mapping[str, str], origin: str, schema: list[bigquery.SchemaField]) -> str:
     """Return the query of the wanted columns alone, once they are known to be there."""
     there = {field.name: f"ARRAY of {field.field_type}" if field.mode == "REPEATED" else field.field_type for field in schema}
-    roles = {role: name for role, name in vars(columns).items() if name}
     for role, name in roles.items():
         if name not in there:
             names = ", ".join(there)

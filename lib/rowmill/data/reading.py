@@ -29,7 +29,7 @@ class Source:
         origin: Where they came from, in words.
         keys: One unique key per example.
         images: uint8, (examples, height, width, channels).
-        labels: One text per example.
+        labels: One text per example; empty where it has none.
         declared_holdout: bool, (examples,): the source's own test part; all False when it declares none.
     """
 
@@ -74,6 +74,7 @@ class Reading:
         size: Height x width in pixels, such as `28x28`: image files are resized to it, and text is laid out by it. Empty: as they are.
         colour: `grey` for one channel, `rgb` for three, `as is` for what the images have.
         columns: Of a source in BigQuery.
+        labelled: Whether each example must have a label; where it need not, one that has none has an empty text.
 
     Raises:
         ParameterError: A value cannot be used.
@@ -82,6 +83,7 @@ class Reading:
     size: str = ""
     colour: str = "as is"
     columns: Columns = Columns()
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if self.colour not in COLOURS:

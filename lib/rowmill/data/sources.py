@@ -27,7 +27,7 @@ def load(source: str, reading: Reading | None = None, project: Settings | None =
         source: `digits` (or nothing) for scikit-learn's bundled digits; a folder of IDX files; a folder with one sub-folder of
             PNG or JPEG images per label; a text file with one `key:image:label` per line, plain or .gz; or `bigquery:` with
             `project.dataset.table` or a query after it.
-        reading: Its images' size and colour, and its columns; as they are when left out.
+        reading: Its images' size and colour, its columns, and whether it has labels; as they are, and labelled, when left out.
         project: The settings; those of the working directory when left out. Only BigQuery asks them.
 
     Raises:
@@ -46,7 +46,7 @@ def load(source: str, reading: Reading | None = None, project: Settings | None =
         return text.load(path, reading)
     if idx.holds(path):
         return idx.load(path, reading)
-    if any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
+    if not reading.labelled or any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
         return folders.load(path, reading)
     there = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
     raise SourceError(

@@ -1,14 +1,15 @@
-"""What happens to data set versions after their ingest: labels are corrected, two versions are compared."""
+"""What happens to data set versions after their ingest: labels are corrected, examples are added, two versions are compared."""
 
 import dataclasses
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
 from rowmill import settings
 from rowmill.data import contract, dataset
+from rowmill.data.reading import Source
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError, ParameterError, SourceError
 from rowmill.records import DatasetVersion, now
@@ -78,6 +79,58 @@ def correct(warehouse: Warehouse, version: DatasetVersion, labels: Mapping[str, 
         at=now(),
     )
     warehouse.append(EXAMPLES, changed)
+    warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(made)]))
+    return made
+
+
+def extend(warehouse: Warehouse, version: DatasetVersion, source: Source, reason: str, training: Collection[str] = ()) -> DatasetVersion:
+    """Make a version that has the examples of a source, too; those whose key or pixels are in the version already are left out.
+
+    Args:
+        warehouse: Where to.
+        version: The version to start from; it stays as it is.
+        source: The examples to add; its declared holdout is not read.
+        reason: Why, in the words of whoever adds them.
+        training: Keys of the source that do not go into the holdout.
+
+    Raises:
+        ParameterError: There is no reason.
+        SourceError: The examples are not of the version's shape or labels, or break the contract.
+        IntegrityError: The warehouse does not hold what it was sent.
+    """
+    if not reason.strip():
+        raise ParameterError(f"{len(source.keys)} new examples need a reason", step="give one, such as reason='labelled requests of May'")
+    contract.check_source(source)
+    foreign = sorted(set(source.labels) - set(version.labels))
+    if foreign or source.images.shape[1:] != version.shape:
+        found = f"label {foreign[0]!r}" if foreign else f"the shape {source.images.shape[1:]}"
+        what = f"Examples for version {version.version} must have its shape {version.shape} and its labels"
+        raise SourceError(what, found=f"{found} in {source.origin}", step="leave these out, or ingest a source of their own")
+    there = dataset.rows_of(warehouse, version, ("example_id", "label", "split", "sha256"))
+    rows = dataset.rows_from(source)
+    is_spared = (rows["split"] == contract.HOLDOUT) & rows["example_id"].isin(training)
+    rows = rows.assign(split=rows["split"].mask(is_spared, contract.TRAIN))
+    rows = rows[~rows["example_id"].isin(there["example_id"]) & ~rows["sha256"].isin(there["sha256"])].drop_duplicates("sha256")
+    return _extended(warehouse, version, rows, there, f"{len(rows)} of {source.origin}: {reason}") if len(rows) else version
+
+
+def _extended(warehouse: Warehouse, version: DatasetVersion, rows: pd.DataFrame, there: pd.DataFrame, reason: str) -> DatasetVersion:
+    """Store rows beside those that are there, and list them all as a version."""
+    whole = pd.concat([there, rows[there.columns]], ignore_index=True)
+    fingerprint = contract.fingerprint(whole, version.shape)
+    made = dataclasses.replace(
+        version,
+        version=fingerprint[:12],
+        fingerprint=fingerprint,
+        label_counts=contract.label_counts(whole),
+        counts={split: int((whole["split"] == split).sum()) for split in version.counts},
+        ingest_ids=(*version.ingest_ids, rows["ingest_id"].iloc[0]),
+        actor=settings.actor(),
+        reason=reason,
+        at=now(),
+    )
+    warehouse.append(EXAMPLES, rows)
+    contract.check_stored(rows, dataset.stored(warehouse, made))
     warehouse.append(TABLES[DatasetVersion], pd.DataFrame([to_row(made)]))
     return made
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from rowmill.data.sqlite import SqliteWarehouse
 from rowmill.settings import Settings
-from rowmill.tables import Table
+from rowmill.tables import Span, Table
 
 
 class Warehouse(Protocol):
@@ -68,6 +68,37 @@ class Warehouse(Protocol):
 
         Raises:
             ParameterError: Rows of this table never leave, or no column is given.
+            NotFoundError: The table has no such column.
+            WarehouseError: The warehouse refuses, or cannot be reached.
+        """
+
+    def count(self, table: Table, span: Span, by: Sequence[str], step: str) -> pd.DataFrame:
+        """Count rows by their age and by columns, where they lie.
+
+        Args:
+            table: A table with an age.
+            span: Which rows.
+            by: Columns of texts and whole numbers.
+            step: `minute`, `hour` or `day`, of UTC.
+
+        Returns:
+            Columns at (the step's start), those of `by`, and rows; by age. Steps without rows are left out.
+
+        Raises:
+            NotFoundError: The table has no such column.
+            WarehouseError: The warehouse refuses, or cannot be reached.
+        """
+
+    def draw(self, table: Table, span: Span, columns: Sequence[str], share: float) -> pd.DataFrame:
+        """Return a share of rows that chance has drawn, spread evenly, by age; the same ones each time.
+
+        Args:
+            table: A table with an age.
+            span: Of which rows.
+            columns: The columns wanted; all when empty.
+            share: Above 0, to 1 for all.
+
+        Raises:
             NotFoundError: The table has no such column.
             WarehouseError: The warehouse refuses, or cannot be reached.
         """

@@ -54,10 +54,20 @@ def incumbent(service: Service, model_id: str, holdout: Examples) -> tuple[Model
         allowed = parity.limits(bundle.folder, service.settings.gate.flips)
         differing = parity.difference(answers, expected, allowed)
         if differing:
-            why = parity.cause(lambda images: endpoint.predict(images)[0], holdout, expected, _suspect(service, model, allowed))
+            why = parity.cause(lambda images: endpoint.predict(images, check=True)[0], holdout, expected, _suspect(service, model, allowed))
             what = f"What serves at {service.target.address} must answer the holdout as the registered files of {model_id} do: {why}"
             raise IntegrityError(what, found=differing, step="deploy it anew, or another model")
     return model, bundle, answers
+
+
+def registered_answers(service: Service, model: ModelRecord, images: np.ndarray) -> Floats:
+    """Return the answers of a model's registered files to images, (rows, labels), given by the handler that serves them.
+
+    Raises:
+        IntegrityError: The files are lost or other ones, or cannot be asked.
+    """
+    with _told(model, "Model"), bundles.open_in_process(bundles.build(service.settings, service.registry, model)) as endpoint:
+        return ask(endpoint, images, model.model_id, model.labels)
 
 
 def ask(endpoint: Endpoint, images: np.ndarray, model_id: str, labels: Sequence[str]) -> Floats:
@@ -66,7 +76,7 @@ def ask(endpoint: Endpoint, images: np.ndarray, model_id: str, labels: Sequence[
     Raises:
         EndpointError: Another model answers, or another count of labels.
     """
-    answers, answered = endpoint.predict(images)
+    answers, answered = endpoint.predict(images, check=True)
     if answered != model_id:
         raise EndpointError(f"{model_id} must answer at {endpoint.address}", found=answered, step="ask again when nobody deploys")
     if answers.shape[1] != len(labels):
@@ -91,7 +101,9 @@ def _check_keras(service: Service, model: ModelRecord, bundle: Bundle, endpoint:
         allowed = parity.limits(bundle.folder, service.settings.gate.flips, rounded=what == "validation rows")
         differing = parity.difference(ask(endpoint, examples.images, model.model_id, model.labels), expected, allowed)
         if differing:
-            why = parity.cause(lambda images: endpoint.predict(images)[0], examples, expected, _suspect(service, model, allowed))
+            why = parity.cause(
+                lambda images: endpoint.predict(images, check=True)[0], examples, expected, _suspect(service, model, allowed)
+            )
             sentence = f"The bundle of model {model.model_id} must answer the {what} as Keras did at export, but {why}"
             raise IntegrityError(sentence, found=differing, step="it gets no verdict: restore its files, or search anew")
 
@@ -122,12 +134,12 @@ def _suspect(service: Service, model: ModelRecord, allowed: Limits) -> Suspect:
 
 
 @contextlib.contextmanager
-def _told(model: ModelRecord) -> Iterator[None]:
-    """Say of what goes wrong that it is the candidate's fault, not the incumbent's."""
+def _told(model: ModelRecord, who: str = "The candidate") -> Iterator[None]:
+    """Say of what goes wrong that it is this model's fault, not the incumbent's."""
     try:
         yield
     except EndpointError as error:
-        raise IntegrityError(f"The candidate {model.model_id} cannot be asked: {_clause(error)}", step="search anew") from error
+        raise IntegrityError(f"{who} {model.model_id} cannot be asked: {_clause(error)}", step="search anew") from error
 
 
 def _clause(error: RowmillError) -> str:

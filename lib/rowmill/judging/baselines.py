@@ -4,8 +4,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from rowmill.data import cache, dataset
@@ -49,6 +47,10 @@ def _majority(train: Examples, holdout: Examples, labels: int) -> Floats:
 
 
 def _logistic(train: Examples, holdout: Examples, labels: int) -> Floats:
+    # Imported when used: the Monitor page, which reads what validation knows, does without its 90 MB.
+    from sklearn.exceptions import ConvergenceWarning  # pylint: disable=import-outside-toplevel
+    from sklearn.linear_model import LogisticRegression  # pylint: disable=import-outside-toplevel
+
     def pixels(images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1).astype(np.float32) / scale
 

@@ -37,6 +37,12 @@ def fewest(level: float) -> int:
     return math.floor(1 - math.log2(level)) + 1
 
 
+def proportion(rows: int, right: int, level: float = 0.05) -> tuple[float, float]:
+    """Return the interval of a share, 0 to 1, by the exact binomial test (Clopper and Pearson 1934, Biometrika 26:404)."""
+    found = binomtest(right, rows).proportion_ci(1 - level, method="exact")
+    return float(found.low), float(found.high)
+
+
 def interval(rows: int, gained: int, lost: int, level: float = 0.05) -> tuple[float, float]:
     """Return the interval of the difference of two paired proportions, -1 to 1.
 

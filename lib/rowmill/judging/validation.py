@@ -8,7 +8,7 @@ from rowmill import jobs
 from rowmill.data import dataset
 from rowmill.data.dataset import Examples
 from rowmill.errors import EndpointError, IntegrityError
-from rowmill.judging import asking, baselines, budgets, costs, ledger, opponents
+from rowmill.judging import asking, baselines, budgets, costs, ledger, opponents, reference
 from rowmill.judging import verdict as verdicts
 from rowmill.judging.checks import Sides
 from rowmill.judging.finding import Terms
@@ -49,6 +49,16 @@ def disagreements(service: Service, verdict: Verdict) -> Examples:
     return Examples([holdout.keys[row] for row in rows], holdout.images[rows], holdout.targets[rows])
 
 
+def refer(service: Service, model: ModelRecord) -> None:
+    """Let a model's registered files answer the holdout, and keep the reference of it; a model that was judged has one already.
+
+    Raises:
+        IntegrityError: The model's files are not here or other ones, or do not answer.
+    """
+    images = _holdout(service, model)[1].images
+    reference.keep(service, model, asking.registered_answers(service, model, images), images)
+
+
 def _judged(service: Service, model: ModelRecord) -> Verdict:
     recorded = service.registry.last_deployed(service.name)
     try:
@@ -87,6 +97,7 @@ def _unfit(version: DatasetVersion, holdout: Examples) -> str:
 
 def _against_incumbent(service: Service, model: ModelRecord, pair: Pair, holdout: Examples) -> Verdict:
     bundle, ours = asking.candidate(service, model, holdout)
+    reference.keep(service, model, ours, holdout.images)
     try:
         other, its_bundle, theirs = asking.incumbent(service, pair.incumbent, holdout)
         needs = budgets.measure((model, bundle), (other, its_bundle), holdout.images)
@@ -106,6 +117,7 @@ def _against_incumbent(service: Service, model: ModelRecord, pair: Pair, holdout
 
 def _as_first(service: Service, model: ModelRecord, pair: Pair, holdout: Examples) -> Verdict:
     _, ours = asking.candidate(service, model, holdout)
+    reference.keep(service, model, ours, holdout.images)
     use = ledger.entry(service.registry, model, "", holdout, service.settings.gate.level)
     majority, logistic = (Sides(model.labels, holdout.targets, ours, theirs) for theirs in _baselines(service, model, holdout))
     ledger.write(service.registry, use)

@@ -47,7 +47,7 @@ def html(given: Given, is_inverted: bool, labels: Sequence[str], said: Mapping[s
     """
     shown, most = [], _MOST_BARS if len(given.names) == 1 else _FEW_BARS
     for place, name in enumerate(given.names):
-        seen = _stretched(255 - given.images[place] if is_inverted else given.images[place])
+        seen = 255 - given.images[place] if is_inverted else given.images[place]
         truth = given.truths[place] if given.truths else ""
         shares = [(model_id, dict(zip(labels, rows[place], strict=True))) for model_id, rows in said.items()]
         columns = [_column(model_id, share, truth, most, is_serving=not number) for number, (model_id, share) in enumerate(shares)]
@@ -74,15 +74,20 @@ def command(given: Given, is_inverted: bool, address: str, *, is_private: bool =
     return f"curl -s {bearer}{line}"
 
 
+def data_url(pixels: Pixels) -> str:
+    """Return an image, (height, width, channels), as a page's `img` takes it; a grey one from black to white, for eyes."""
+    return f"data:image/png;base64,{base64.b64encode(images.encode(_stretched(pixels))).decode()}"
+
+
 def _picture(seen: Pixels, name: str, truth: str) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(images.encode(seen)).decode()}"
     size = words.say("tryit.size", height=seen.shape[0], width=seen.shape[1])
     below = "".join(
         f'<figcaption class="rm-quiet rm-broken">{escape(text)}</figcaption>'
         for text in (name, truth and words.say("tryit.truth", label=truth))
         if text
     )
-    return f'<figure><img class="rm-seen" src="{source}" alt="{escape(words.say("tryit.seen"))}" title="{escape(size)}">{below}</figure>'
+    told = f'alt="{escape(words.say("tryit.seen"))}" title="{escape(size)}"'
+    return f'<figure><img class="rm-seen" src="{data_url(seen)}" {told}>{below}</figure>'
 
 
 def _stretched(pixels: Pixels) -> Pixels:

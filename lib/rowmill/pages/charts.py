@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rowmill.data.dataset import Dataset
+from rowmill.data.sources import Source
 from rowmill.records import Verdict
 
 INK, QUIET, ACCENT, GOOD, BAD = "#1f2933", "#9aa5b1", "#2563eb", "#15803d", "#b91c1c"
@@ -16,6 +18,7 @@ _COLOURS = {"better": GOOD, "worse": BAD, "cannot tell": QUIET}
 _SPLITS = {"train": ACCENT, "validation": "#93b4f5", "holdout": QUIET}
 _SAMPLES, _MOST_LABELS, _SHARPEST = 8, 30, 64  # images a label, labels, pixels a side: what a page can show
 _GALLERY, _COLUMNS = 48, 8
+_ARROW = "\N{RIGHTWARDS ARROW}"
 
 
 class Chart(Figure):
@@ -102,18 +105,58 @@ def suspects(data: Dataset, found: pd.DataFrame) -> Chart:
         found: Columns key, given, suggested, confidence, as `doctor.suspects` returns them; at most 48 are drawn.
     """
     shown = found.head(_GALLERY)
-    chart = Chart(figsize=(9, 0.4 + 1.5 * -(-len(shown) // _COLUMNS)), layout="constrained")
     title = f"the {len(shown)} likeliest wrong labels" if len(shown) else "no labels were looked at: give suspects=24 to draw so many"
-    chart.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     images = {key: image for part in (data.train, data.validation) for key, image in zip(part.keys, part.images, strict=True)}
-    brightest = int(data.train.images.max()) or 1
-    for place, row in enumerate(shown.to_dict("records")):
-        axes = chart.add_subplot(-(-len(shown) // _COLUMNS), _COLUMNS, place + 1)
-        _draw_images(axes, [[images[row["key"]]]], brightest)
+    captions = [
+        Caption(
+            named(row["given"], 12) + (f" {_ARROW} {named(row['suggested'], 12)}?" if row["suggested"] != row["given"] else ""),
+            named(row["key"], 20),
+            row["suggested"] == row["given"],
+        )
+        for row in shown.to_dict("records")
+    ]
+    return gallery(title, [images[key] for key in shown["key"]], captions, int(data.train.images.max()))
+
+
+def answered(source: Source, found: pd.DataFrame) -> Chart:
+    """Draw the rows of a source that a model was least sure of: its answer and confidence above, the key below each image.
+
+    Args:
+        source: The rows.
+        found: Columns key, label, confidence, in the source's order, as `batch.table` returns them.
+    """
+    places = np.argsort(found["confidence"].to_numpy(), kind="stable")[: _GALLERY // 2]
+    rows = found.iloc[places].to_dict("records")
+    captions = [Caption(f"{named(row['label'], 10)} {row['confidence']:.0%}", named(row["key"], 20)) for row in rows]
+    images = source.images[places]
+    return gallery(f"the {len(rows)} rows of least confidence", list(images), captions, int(images.max(initial=0)))
+
+
+class Caption(NamedTuple):
+    """What stands above and below an image; what is not good is drawn in red."""
+
+    above: str
+    below: str = ""
+    is_good: bool = True
+
+
+def gallery(title: str, images: Sequence[np.ndarray], captions: Sequence[Caption], brightest: int) -> Chart:
+    """Draw images side by side, eight in a row.
+
+    Args:
+        title: What they are.
+        images: uint8, (height, width, channels) each.
+        captions: One per image.
+        brightest: The pixel that is drawn black in grey; 0 counts as 1.
+    """
+    chart = Chart(figsize=(9, 0.4 + 1.5 * -(-len(images) // _COLUMNS)), layout="constrained")
+    chart.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        axes = chart.add_subplot(-(-len(images) // _COLUMNS), _COLUMNS, place + 1)
+        _draw_images(axes, [[image]], brightest or 1)
         axes.set_aspect("equal")
-        other = f" \N{RIGHTWARDS ARROW} {named(row['suggested'], 12)}?" if row["suggested"] != row["given"] else ""
-        axes.set_title(f"{named(row['given'], 12)}{other}", fontsize=9, color=BAD if other else INK)
-        axes.text(0.5, -0.06, f"{named(row['key'], 20)}", transform=axes.transAxes, ha="center", va="top", fontsize=6, color=INK)
+        axes.set_title(caption.above, fontsize=9, color=INK if caption.is_good else BAD)
+        axes.text(0.5, -0.06, caption.below, transform=axes.transAxes, ha="center", va="top", fontsize=6, color=INK)
     return chart
 
 

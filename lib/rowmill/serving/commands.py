@@ -13,6 +13,7 @@ from rowmill.sections import Cloud
 from rowmill.serving.bundle import FUNCTION
 from rowmill.serving.endpoint import curl
 
+_HASH_KEY = "ROWMILL_HASH_KEY"
 _CREATOR, _MODIFIER, _MANAGER = "serving.knative.dev/creator", "serving.knative.dev/lastModifier", "goog-managed-by"
 
 
@@ -184,5 +185,7 @@ class Commands:
             f"--ingress={cloud.ingress}",
             # functions-framework answers as many requests at a time as it has threads.
             f"--update-env-vars=THREADS={cloud.concurrency}",
+            # From Secret Manager to the process: it lies in no file and in no description of the function.
+            f"--update-secrets={_HASH_KEY}={cloud.hash_key}" if cloud.hash_key else f"--remove-secrets={_HASH_KEY}",
             f"--labels=rowmill-model={bundle.model_id}",
         ]

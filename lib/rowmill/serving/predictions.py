@@ -19,7 +19,7 @@ from rowmill.errors import NotFoundError
 from rowmill.records import now
 from rowmill.serving import lines
 from rowmill.settings import Settings
-from rowmill.tables import PREDICTIONS
+from rowmill.tables import PREDICTIONS, TRUTHS
 
 _LISTS = ("labels", "confidences", "means", "deviations", "images")
 _WAIT_SECONDS = 60.0
@@ -64,7 +64,7 @@ def take_in(settings: Settings, warehouse: Warehouse, service: str) -> Taken:
 
 
 def forget(settings: Settings, warehouse: Warehouse, service: str, request_id: str) -> int:
-    """Remove all rows of a request, from this machine's files, too; return how many there were.
+    """Remove all rows of a request and its labels, from this machine's files, too; return how many requests there were.
 
     Raises:
         NotFoundError: There is none.
@@ -77,6 +77,7 @@ def forget(settings: Settings, warehouse: Warehouse, service: str, request_id: s
             for piece in lines.read(path):
                 if (row := _row(piece.text)) and row["request_id"] == request_id:
                     lines.erase(path, piece)
+        warehouse.forget(TRUTHS, {"service": service, "request_id": request_id})
         removed = warehouse.forget(PREDICTIONS, {"service": service, "request_id": request_id})
     if not removed:
         raise NotFoundError(f"Service {service} has no request {request_id!r} on record", step="look at the id that came with its answer")

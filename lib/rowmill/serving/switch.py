@@ -125,7 +125,7 @@ def probe(endpoint: Endpoint, bundle: Bundle, latency: float) -> None:
         EndpointError: No usable answer.
     """
     images, expected, tolerance = bundles.golden(bundle)
-    answers, model_id = endpoint.predict(images)
+    answers, model_id = endpoint.predict(images, check=True)
     if model_id != bundle.model_id:
         step = "try again when nobody else deploys"
         raise IntegrityError(f"Model {bundle.model_id} must answer at {endpoint.address}", found=model_id, step=step)
@@ -148,5 +148,5 @@ def probe(endpoint: Endpoint, bundle: Bundle, latency: float) -> None:
 
 def _milliseconds(endpoint: Endpoint, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
     started = time.perf_counter()
-    endpoint.predict(image)
+    endpoint.predict(image, check=True)
     return 1000 * (time.perf_counter() - started)
