@@ -102,7 +102,7 @@ def prepare(settings: Settings, order: Order) -> Plan:
     steps.check_names(known, order.again.split())
     chosen = steps.choose(known, order.steps.split(), may_deploy=order.may_deploy)
     given = notebook.read_values(order.parameters, _open_to_users(settings, chosen))
-    given |= _source(order, chosen)
+    given |= _source(order, known)
     service = given.get("service") or settings.service_name or _service_of(given, chosen)
     asked = {**given, **{word: value for word, value in (("steps", order.steps), ("again", order.again)) if value}}
     return Plan(known, chosen, given, service, asked)
@@ -195,9 +195,9 @@ def _open_to_users(settings: Settings, chosen: list[Step]) -> dict[str, Any]:
     return {name: value for name, value in steps.parameters(settings, chosen).items() if name not in read and name != "source"}
 
 
-def _source(order: Order, chosen: list[Step]) -> dict[str, str]:
+def _source(order: Order, known: Mapping[str, Step]) -> dict[str, str]:
     """Return the source as a parameter: the one that is asked for, or else that of `pipeline.yaml`."""
-    declared = next((each.parameters["source"] for each in chosen if "source" in each.parameters), "")
+    declared = next((each.parameters["source"] for each in known.values() if "source" in each.reads and "source" in each.parameters), "")
     return {"source": sources.locate(order.source or declared)}
 
 

@@ -13,11 +13,13 @@ from rowmill.errors import BusyError, HeldError, RowmillError
 from rowmill.flow import runs, triggers
 from rowmill.flow import schedule as schedules
 from rowmill.flow.schedule import Schedule
+from rowmill.monitoring.watch import ALARM_DAYS
 from rowmill.pipeline import Order
 from rowmill.records import now
 from rowmill.settings import Settings
 
 _LOOK_SECONDS = 30.0
+_DRIFT_PAUSE = datetime.timedelta(minutes=10)
 JOB = "run"  # of a run that is begun by a page or the schedule, and outlives both
 _MEMORY = "schedule.json"
 
@@ -65,6 +67,8 @@ def look(settings: Settings, moment: datetime.datetime, start: Begin) -> str:
     reason = f"planned for {due:%Y-%m-%d %H:%M %Z}" if due else ""
     if not reason and chosen.new_rows and not runs.goes_on(settings):  # else the reason would be spent on a run that is skipped
         memory, reason = _by_rows(settings, chosen, memory)
+    if not reason and chosen.drift and not runs.goes_on(settings):
+        memory, reason = _by_drift(settings, memory, moment)
     # Before the run: a scheduler that is killed in between leaves one out, instead of having one for ever.
     _remember(settings, memory)
     if reason:
@@ -122,6 +126,15 @@ def _by_rows(settings: Settings, chosen: Schedule, memory: Mapping[str, Any]) ->
         return dict(memory), ""
     count = triggers.new_rows(settings)
     return {**memory, "mark": mark}, f"{count:,} new labelled rows" if count > chosen.new_rows else ""
+
+
+def _by_drift(settings: Settings, memory: Mapping[str, Any], moment: datetime.datetime) -> tuple[dict[str, Any], str]:
+    """Return the memory and a reason; after an alarm none is heeded for as long as one looks back, for it tells of the same requests."""
+    if moment < datetime.datetime.fromisoformat(memory.get("drift_from", moment.isoformat())):
+        return dict(memory), ""
+    alarm = triggers.drift(settings)
+    pause = datetime.timedelta(days=ALARM_DAYS) if alarm else _DRIFT_PAUSE
+    return {**memory, "drift_from": (moment + pause).isoformat()}, alarm
 
 
 def _remembered(settings: Settings) -> dict[str, Any]:

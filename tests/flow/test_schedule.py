@@ -20,6 +20,7 @@ from rowmill.data.warehouse import connect
 from rowmill.errors import HeldError, PipelineError
 from rowmill.flow import calendars, runs, schedule
 from rowmill.flow.schedule import Schedule
+from rowmill.monitoring import watch
 from rowmill.settings import Settings
 
 from tests.flow import mill as mills
@@ -132,6 +133,22 @@ def test_new_labelled_rows_are_a_reason_once(mill: Settings, tmp_path: Path) -> 
     for _ in range(2):
         scheduler.look(mill, moment, reasons.append)
     assert reasons == ["10 new labelled rows"]
+
+
+def test_a_drift_alarm_is_a_reason_once_a_week(mill: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    alarms = iter(["", "Requests differ.", "Requests differ."])
+    monkeypatch.setattr(watch, "alarm", lambda service: next(alarms) if service.name == "digits" else "")
+    plan(mill, "{drift: true}")
+    told: list[tuple[int, str]] = []
+    for minutes in (0, 5, 11, 12, 60, 7 * 24 * 60 + 12):
+        moment = at(2026, 5, 1, 12, 0) + datetime.timedelta(minutes=minutes)
+        scheduler.look(mill, moment, lambda reason, minutes=minutes: told.append((minutes, reason)))
+    assert told == [(11, "Requests differ."), (7 * 24 * 60 + 12, "Requests differ.")] and next(alarms, None) is None
+
+
+def test_the_monitor_is_asked_and_says_nothing_of_what_nobody_asked(mill: Settings) -> None:
+    plan(mill, "{drift: true}")
+    scheduler.look(mill, at(2026, 5, 1, 12, 0), lambda reason: pytest.fail(reason))
 
 
 def test_new_rows_of_a_query_cannot_be_counted(mill: Settings) -> None:

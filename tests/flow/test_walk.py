@@ -110,6 +110,17 @@ def test_steps_are_asked_for_and_asked_for_again(mill: Settings) -> None:
         assert ran(mill) == ["report"]
 
 
+def test_examples_go_to_the_steps_that_read_them_alone(mill: Settings) -> None:
+    # As a batch's rows, which have no labels and are of no service.
+    mills.declare(
+        mill, {"  report: {": "  batch: {notebook: grow, parameters: {source: /no/such, service: x}, optional: true}\n  report: {"}
+    )
+    run(mill, Order(steps="batch"))
+    seen = latest(mill)
+    assert ran(mill) == ["grow"] and seen.parameters == {"source": "digits", "steps": "batch"}
+    assert 'source = \\"/no/such\\"' in (mill.state / "runs" / seen.notebooks["batch"]).read_text()
+
+
 def test_what_must_not_deploy_waits(mill: Settings) -> None:
     run(mill, Order(parameters="trees=0", trigger="every Monday", may_deploy=False))
     assert "sell" not in ran(mill)

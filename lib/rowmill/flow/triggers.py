@@ -1,4 +1,4 @@
-"""Reasons for a run that no clock knows: labelled rows that are new."""
+"""Reasons for a run that no clock knows: labelled rows that are new, requests that are not like the holdout."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,8 @@ from rowmill.data import dataset, sources
 from rowmill.data.warehouse import connect
 from rowmill.errors import NotFoundError, PipelineError
 from rowmill.flow import notebook, steps
+from rowmill.monitoring import watch
+from rowmill.serving import release
 from rowmill.settings import Settings
 
 _COLUMNS = ("key", "image", "label", "holdout")
@@ -42,6 +44,18 @@ def new_rows(settings: Settings) -> int:
     except NotFoundError:
         return len(found.keys)
     return len(set(found.keys).difference(known))
+
+
+def drift(settings: Settings) -> str:
+    """Return the monitor's alarm about what serves, or an empty text.
+
+    Raises:
+        BusyError: Another process takes requests in, and does not end.
+        WarehouseError: The place where they are cannot be asked.
+    """
+    values = _reader(settings)
+    name = values.get("service") or settings.service_name or sources.service_name(str(values["source"]))
+    return watch.alarm(release.open_service(settings, name))
 
 
 def _reader(settings: Settings) -> Mapping[str, Any]:
