@@ -4,9 +4,10 @@ import ast
 import contextlib
 import hashlib
 import json
+import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def execute(kernels: Kernels, name: str, output: Path, values: Mapping[str, Any]
         kernels.start(following)
     way = {"kernel_name": "python3", "progress_bar": False, "stdout_file": sys.stdout, "cwd": settings.root, "km": kernels.start(name)}
     try:
-        papermill.execute_notebook(path_of(settings, name), output, chosen, **way)
+        with _stderr_to(kernels.log):
+            papermill.execute_notebook(path_of(settings, name), output, chosen, **way)
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename in _ERRORS else f"{error.ename}: {error.evalue}"
         told = f"Notebook {name} stopped in cell [{error.exec_count}]: {cause.strip().rstrip('.')}"
@@ -217,3 +219,18 @@ def _ill_typed(key: str, value: Any, default: Any) -> ParameterError:
     return ParameterError(
         f"Parameter {key} must be of type {type(default).__name__}, such as {default!r}", found=repr(value), step="give such a value"
     )
+
+
+@contextlib.contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Send what this process says on stderr to the log: Jupyter's client tells there of a kernel that died."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
