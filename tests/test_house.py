@@ -81,7 +81,7 @@ def test_each_outside_world_has_its_rooms(package: str, rooms: set[str]) -> None
         ("rowmill.judging.validation", "tensorflow|keras|matplotlib|pandas_gbq"),
         ("rowmill.training.study", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
         ("rowmill.serving.release", "tensorflow|keras|matplotlib|sklearn|pandas_gbq"),
-        ("rowmill.__main__", "tensorflow|keras|matplotlib|sklearn|papermill|pandas_gbq"),
+        ("rowmill.__main__", "tensorflow|keras|matplotlib|sklearn|scipy|papermill|pandas_gbq"),
     ],
 )
 def test_nobody_pays_for_what_they_do_not_use(module: str, heavy: str) -> None:

@@ -13,13 +13,13 @@ from rowmill.errors import BusyError, HeldError, RowmillError
 from rowmill.flow import runs, triggers
 from rowmill.flow import schedule as schedules
 from rowmill.flow.schedule import Schedule
-from rowmill.monitoring.watch import ALARM_DAYS
 from rowmill.pipeline import Order
 from rowmill.records import now
 from rowmill.settings import Settings
 
 _LOOK_SECONDS = 30.0
 _DRIFT_PAUSE = datetime.timedelta(minutes=10)
+_ALARM_PAUSE = datetime.timedelta(days=7)  # as long as an alarm looks back
 JOB = "run"  # of a run that is begun by a page or the schedule, and outlives both
 _MEMORY = "schedule.json"
 
@@ -133,7 +133,7 @@ def _by_drift(settings: Settings, memory: Mapping[str, Any], moment: datetime.da
     if moment < datetime.datetime.fromisoformat(memory.get("drift_from", moment.isoformat())):
         return dict(memory), ""
     alarm = triggers.drift(settings)
-    pause = datetime.timedelta(days=ALARM_DAYS) if alarm else _DRIFT_PAUSE
+    pause = _ALARM_PAUSE if alarm else _DRIFT_PAUSE
     return {**memory, "drift_from": (moment + pause).isoformat()}, alarm
 
 

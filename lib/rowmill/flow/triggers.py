@@ -7,7 +7,6 @@ from rowmill.data import dataset, sources
 from rowmill.data.warehouse import connect
 from rowmill.errors import NotFoundError, PipelineError
 from rowmill.flow import notebook, steps
-from rowmill.monitoring import watch
 from rowmill.serving import release
 from rowmill.settings import Settings
 
@@ -53,6 +52,9 @@ def drift(settings: Settings) -> str:
         BusyError: Another process takes requests in, and does not end.
         WarehouseError: The place where they are cannot be asked.
     """
+    # Imported when used: a run that has nothing to do need not wait for scipy.
+    from rowmill.monitoring import watch  # pylint: disable=import-outside-toplevel
+
     values = _reader(settings)
     name = values.get("service") or settings.service_name or sources.service_name(str(values["source"]))
     return watch.alarm(release.open_service(settings, name))
