@@ -1,15 +1,18 @@
-"""What a line per request costs the function: requests per second of the same bundle that writes its lines and of one that does not.
+"""What watching costs and what it sees: a line per request, false alarms and drift that is found, the page on a million requests.
 
-`make bench NAME=monitor` takes a minute or two, `FULL=1` five; both need wrk. Each round loads both in turns.
+`make bench NAME=monitor` takes a quarter of an hour; `PART=lines`, `drift` or `page` measures one of them. A line's cost is the requests per
+second of the same bundle that writes its lines and of one that does not, loaded in turns (by wrk; longer with `FULL=1`). Drift needs real
+MNIST, whose folder `ROWMILL_MNIST` names.
 """
 
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import servers, serving
+from benchmarks import drifting, servers, serving, watching
 from benchmarks.figures import ROOT, Figure, conclude
 from benchmarks.servers import Peer
 
@@ -20,22 +23,31 @@ CLIENTS = 8
 
 def main() -> None:
     """Measure, compare, conclude."""
+    parts = {"lines": lines, "drift": drifting.figures, "page": watching.figures}
+    chosen = os.environ.get("PART", "")
+    if chosen not in ("", *parts):
+        sys.exit(f"There is no part {chosen!r} to measure: give one of {', '.join(parts)}, or none for all.")
+    conclude("monitor", [figure for name, measure in parts.items() if chosen in ("", name) for figure in measure()])
+
+
+def lines() -> list[Figure]:
+    """Measure what a line per request costs."""
     servers.need_wrk()
     with tempfile.TemporaryDirectory() as name:
         runs = _turns(Path(name))
     ratio = statistics.median(writing / silent for writing, silent in runs)
     rates = [writing for writing, _ in runs]
     value, against = statistics.median(rates), statistics.median(silent for _, silent in runs)
-    conclude("monitor", [Figure("requests/s at 8 with a line each", value, "/s", against, ratio, rates, ">= 0.95", ratio >= 0.95)])
+    return [Figure("requests/s at 8 with a line each", value, "/s", against, ratio, rates, ">= 0.95", ratio >= 0.95)]
 
 
 def _turns(folder: Path) -> list[tuple[float, float]]:
     """Return the requests per second with lines and without, of each round."""
     images, _ = serving.export(folder)
     mute = Path(shutil.copytree(folder / "bundle", folder / "mute"))
-    lines = (mute / "lines.py").read_text("utf-8")
-    assert lines.count(_WRITES) == 1
-    (mute / "lines.py").write_text(lines.replace(_WRITES, f"        return\n{_WRITES}"), "utf-8")
+    written = (mute / "lines.py").read_text("utf-8")
+    assert written.count(_WRITES) == 1
+    (mute / "lines.py").write_text(written.replace(_WRITES, f"        return\n{_WRITES}"), "utf-8")
     form = serving.forms_of(images[0])["28x28x1"]
     log, other = folder / "writing.log", folder / "mute.log"
     with (

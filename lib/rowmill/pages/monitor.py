@@ -16,6 +16,7 @@ from rowmill.settings import Settings
 
 # What lies in BigQuery is paid by the query, and each intake there is a load job, of which a table may have 1,500 a day.
 PAUSE_SECONDS, FAR_PAUSE_SECONDS = 4.0, 300.0
+_REST = 10.0  # times as long as the last look took
 _TIMES = {"hour": 1 / 24, "day": 1.0, "week": 7.0, "month": 30.0, "quarter": 90.0}
 
 
@@ -62,8 +63,11 @@ class _Page:
         with self._turn:
             if time.monotonic() < self._next:
                 return
+            began = time.monotonic()
             trouble = parts.outcome(self._look)
-            self._next = time.monotonic() + self._pause
+            ended = time.monotonic()
+            # A look at a million requests takes a second or two: it shall not keep a processor busy.
+            self._next = ended + max(self._pause, _REST * (ended - began) if self._pause else 0.0)
             if trouble or self._notice.kind == "failed":
                 self._notice.say(trouble, "failed" if trouble else "done")
 
