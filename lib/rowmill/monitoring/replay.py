@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rowmill import shown
 from rowmill.errors import NotFoundError
 from rowmill.judging import statistics, words
 from rowmill.judging.finding import Comparison
@@ -174,5 +175,8 @@ def _sentence(found: Pair, labelled: int, comparison: Comparison, outcome: str, 
 
 
 def _table(rows: pd.DataFrame, columns: list[str]) -> str:
-    shown = rows[columns].head(20)
-    return str(shown.style.format({"confidence": "{:.1%}"}).hide(axis="index").to_html()) if len(shown) else ""
+    cells = [
+        [f"{value:.1%}" if isinstance(value, float) else str(value) for value in row]
+        for row in rows[columns].head(20).itertuples(index=False)
+    ]
+    return shown.table_html(columns, cells) if cells else ""
