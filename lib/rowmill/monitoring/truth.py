@@ -285,10 +285,10 @@ def _refuse(rows: pd.DataFrame, is_bad: pd.Series, what: str, step: str) -> None
         )
 
 
-def _note(labels: pd.DataFrame, what: str, shown: str = "request_id") -> str:
+def _note(labels: pd.DataFrame, what: str, named: str = "request_id") -> str:
     if labels.empty:
         return ""
-    first = ", ".join(map(repr, dict.fromkeys(labels[shown].head(_FIRST))))
+    first = ", ".join(map(repr, dict.fromkeys(labels[named].head(_FIRST))))
     return f"{len(labels)} labels {what}: first {first}."
 
 
