@@ -1,8 +1,8 @@
 """What watching costs and what it sees: a line per request, false alarms and drift that is found, the page on a million requests, batches.
 
-`make bench NAME=monitor` takes a quarter of an hour; `PART=lines`, `drift`, `page` or `batch` measures one of them. A line's cost is the requests per
-second of the same bundle that writes its lines and of one that does not, loaded in turns (by wrk; longer with `FULL=1`). Drift needs real
-MNIST, whose folder `ROWMILL_MNIST` names.
+`make bench NAME=monitor` takes a quarter of an hour; `PART=lines`, `drift`, `page` or `batch` measures one of them. A line's cost is
+the requests per second of the same bundle that writes its lines and of one that does not, loaded in turns (by wrk; longer with `FULL=1`).
+Drift and batches need real MNIST, whose folder `ROWMILL_MNIST` names.
 """
 
 import os
