@@ -1,12 +1,11 @@
 """How long MNIST's 70,000 images take to be scored by the built-in `cnn`, from the files to the table of predictions.
 
-`make bench NAME=batch` takes a minute or two. The network's values are its defaults; it is not trained, which takes no less time to answer.
+The network's values are its defaults; it is not trained, and takes no less time to answer for that.
 """
 
 import dataclasses
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,25 +23,20 @@ from rowmill.serving.release import Service
 from rowmill.tables import SCORES
 from rowmill.training import artefact, networks
 
-from benchmarks.figures import ROOT, Figure, conclude, seconds
+from benchmarks.figures import ROOT, Figure, seconds
 
 MNIST = Path(os.environ.get("ROWMILL_MNIST") or ROOT.parent / "shared" / "data" / "mnist")
 MODEL, RUNS, MOST_SECONDS = "benchmar-t001", 3, 30.0
 
 
-def main() -> None:
-    """Measure, compare, conclude."""
-    if not MNIST.exists():
-        print(f"NOTHING WAS MEASURED: {MNIST} is not there; set ROWMILL_MNIST to the folder that holds it.")
-        sys.exit(0)
-    conclude("batch", [figure()])
-
-
-def figure() -> Figure:
+def figures() -> list[Figure]:
     """Return how long it takes, from the files to the last row in SQLite; each run into a warehouse of its own."""
+    if not MNIST.exists():
+        print(f"NOTHING WAS MEASURED of batches: {MNIST} is not there; set ROWMILL_MNIST to the folder that holds it.")
+        return []
     runs = [_run() for _ in range(RUNS)]
     value = statistics.median(runs)
-    return Figure("scoring 70,000 images", value, "s", MOST_SECONDS, MOST_SECONDS / value, runs, ">= 1", value <= MOST_SECONDS)
+    return [Figure("scoring 70,000 images", value, "s", MOST_SECONDS, MOST_SECONDS / value, runs, ">= 1", value <= MOST_SECONDS)]
 
 
 def _run() -> float:
@@ -69,7 +63,3 @@ def _service(state: Path) -> Service:
 def _examples(source: Source, chosen: slice) -> Examples:
     targets: Sequence[int] = [int(label) for label in source.labels[chosen]]
     return Examples(source.keys[chosen], source.images[chosen], np.array(targets))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """How often drift is told that is none, and how often that is found which is one: real MNIST, seeded.
 
-A draw of n images of the holdout plays the requests, and the rest of the holdout is what they are compared with: that is clean traffic to the
-letter. Changed traffic is the same draw with each image changed.
+A draw of n images of the holdout plays the requests, and the rest of the holdout is what they are compared with: that is clean traffic to
+the letter. Changed traffic is the same draw with each image changed.
 """
 
 import os

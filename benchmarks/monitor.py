@@ -1,8 +1,8 @@
-"""What watching costs and what it sees: a line per request, false alarms and drift that is found, the page on a million requests.
+"""What watching costs and what it sees: a line per request, false alarms and drift that is found, the page on a million requests, batches.
 
-`make bench NAME=monitor` takes a quarter of an hour; `PART=lines`, `drift` or `page` measures one of them. A line's cost is the requests per
-second of the same bundle that writes its lines and of one that does not, loaded in turns (by wrk; longer with `FULL=1`). Drift needs real
-MNIST, whose folder `ROWMILL_MNIST` names.
+`make bench NAME=monitor` takes a quarter of an hour; `PART=lines`, `drift`, `page` or `batch` measures one of them. A line's cost is
+the requests per second of the same bundle that writes its lines and of one that does not, loaded in turns (by wrk; longer with `FULL=1`).
+Drift and batches need real MNIST, whose folder `ROWMILL_MNIST` names.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import drifting, servers, serving, watching
+from benchmarks import batch, drifting, servers, serving, watching
 from benchmarks.figures import ROOT, Figure, conclude
 from benchmarks.servers import Peer
 
@@ -23,7 +23,7 @@ CLIENTS = 8
 
 def main() -> None:
     """Measure, compare, conclude."""
-    parts = {"lines": lines, "drift": drifting.figures, "page": watching.figures}
+    parts = {"lines": lines, "drift": drifting.figures, "page": watching.figures, "batch": batch.figures}
     chosen = os.environ.get("PART", "")
     if chosen not in ("", *parts):
         sys.exit(f"There is no part {chosen!r} to measure: give one of {', '.join(parts)}, or none for all.")

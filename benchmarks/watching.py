@@ -1,7 +1,7 @@
 """How soon the Monitor page opens on a day of a million requests: real Voila, a real browser.
 
-It is open when it shows that day's figures. Warm: the kernel waited, as it does for whoever comes; cold: another viewer took it a moment ago, and a
-new one must start first. Reading is measured in this process's CPU seconds, for other work on the machine does not change them.
+It is open when it shows that day's figures. Warm: the kernel waited, as it does for whoever comes; cold: another viewer took it a moment
+ago, and a new one must start first. Reading is measured in this process's CPU seconds, for other work on the machine does not change them.
 """
 
 import datetime

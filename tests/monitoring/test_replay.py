@@ -59,6 +59,8 @@ def test_another_models_differences_are_its_own(service: Service, good: str, wea
     labels = np.array(service.registry.model(weak).labels)[said.argmax(axis=1)]
     assert (labels[row_of(found.rows)] == found.rows["answered"]).all() and 20 < len(found.differing) < 400
     assert found.differing["confidence"].is_monotonic_decreasing and good in found._repr_html_()
+    nasty = replay.Replay(weak, found.rows.assign(request_id="<img src=x>"))._repr_html_()
+    assert "<img" not in nasty and "&lt;img src=x&gt;" in nasty, "An id comes from whoever asks."
 
 
 def test_the_disagreements_alone_decide(service: Service, good: str, weak: str, answered: pd.DataFrame) -> None:

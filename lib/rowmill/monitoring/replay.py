@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rowmill import shown
 from rowmill.errors import NotFoundError
 from rowmill.judging import statistics, words
 from rowmill.judging.finding import Comparison
@@ -132,9 +133,9 @@ def judge(service: Service, found: Pair, known: Truth) -> Outcome:
     """Decide between two models by the gate's exact McNemar test, level and least effect, from labels of their disagreements alone.
 
     Where they agree, both are right or both are wrong, and neither gains: those rows need no labels. Where only some of the
-    disagreements are labelled, those that chance chose count alone, and stand for as large a share of all rows. These requests are
-    no holdout: nothing is spent of its level, and what is found here deploys nothing. One look is at the level; to look after each
-    label until one likes what is seen is not.
+    disagreements are labelled, they stand for as large a share of all rows, but for those that were labelled as the least sure.
+    These requests are no holdout: nothing is spent of its level, and what is found here deploys nothing. One look is at the level; to
+    look after each label until one likes what is seen is not.
 
     Args:
         service: Whose gate.
@@ -143,12 +144,12 @@ def judge(service: Service, found: Pair, known: Truth) -> Outcome:
     """
     differing = found.differing.merge(known.rows.drop_duplicates(_KEY)[[*_KEY, "truth", "chosen"]], on=_KEY)
     if len(differing) < len(found.differing):
-        differing = differing[differing["chosen"].isin((truth.DIFFER, truth.CHANCE))]
+        differing = differing[differing["chosen"] != truth.UNSURE]
     if found.differing.empty:
         return Outcome("cannot tell", f"{found.ours} and {found.theirs} answer all {len(found.rows):,} instances alike.")
     if differing.empty:
-        sentence = f"none of the {len(found.differing):,} disagreements of {found.ours} and {found.theirs} is labelled yet."
-        return Outcome("cannot tell", sentence[0].upper() + sentence[1:])
+        said = f"None of the {len(found.differing):,} disagreements of {found.ours} and {found.theirs} has a label yet"
+        return Outcome("cannot tell", f"{said} that stands for the others.")
     gained, lost = (int((differing[side] == differing["truth"]).sum()) for side in ("ours", "theirs"))
     rows = round(len(found.rows) * len(differing) / len(found.differing))
     comparison = Comparison(rows, gained, lost, float("nan"), float("nan"))
@@ -174,5 +175,8 @@ def _sentence(found: Pair, labelled: int, comparison: Comparison, outcome: str, 
 
 
 def _table(rows: pd.DataFrame, columns: list[str]) -> str:
-    shown = rows[columns].head(20)
-    return str(shown.style.format({"confidence": "{:.1%}"}).hide(axis="index").to_html()) if len(shown) else ""
+    cells = [
+        [f"{value:.1%}" if isinstance(value, float) else str(value) for value in row]
+        for row in rows[columns].head(20).itertuples(index=False)
+    ]
+    return shown.table_html(columns, cells) if cells else ""

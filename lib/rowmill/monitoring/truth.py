@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rowmill import settings
+from rowmill import settings, shown
 from rowmill.data import dataset, versions
 from rowmill.data.sources import Source
 from rowmill.data.warehouse import Warehouse
@@ -75,8 +75,9 @@ class Truth:
         return pd.DataFrame(found, columns=["model_id", "chosen", "labelled", "right", "accuracy", "low", "high"])
 
     def _repr_html_(self) -> str:
-        shown = self.accuracy.style.format(dict.fromkeys(("accuracy", "low", "high"), "{:.1%}")).hide(axis="index")
-        table = shown.to_html() if len(self.rows) else "<p>No answer's truth is known yet.</p>"
+        found = self.accuracy
+        cells = [[f"{value:.1%}" if isinstance(value, float) else str(value) for value in row] for row in found.itertuples(index=False)]
+        table = shown.table_html(list(found.columns), cells) if cells else "<p>No answer's truth is known yet.</p>"
         picked = set(self.rows["chosen"]) & {UNSURE, DIFFER}
         caution = f"Requests labelled as {' or '.join(sorted(picked))} are harder than others: their accuracy is not that of all requests."
         return table + "".join(f"<p>{html.escape(note)}</p>" for note in (*([caution] if picked else []), *self.notes))
@@ -284,10 +285,10 @@ def _refuse(rows: pd.DataFrame, is_bad: pd.Series, what: str, step: str) -> None
         )
 
 
-def _note(labels: pd.DataFrame, what: str, shown: str = "request_id") -> str:
+def _note(labels: pd.DataFrame, what: str, named: str = "request_id") -> str:
     if labels.empty:
         return ""
-    first = ", ".join(map(repr, dict.fromkeys(labels[shown].head(_FIRST))))
+    first = ", ".join(map(repr, dict.fromkeys(labels[named].head(_FIRST))))
     return f"{len(labels)} labels {what}: first {first}."
 
 

@@ -41,7 +41,11 @@ class Watched:
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.asked.notes)
         heads = [field.name.replace("_", " ") for field in dataclasses.fields(Traffic)]
         rows = [[shown.text(getattr(each, field.name)) for field in dataclasses.fields(each)] for each in self.traffic]
-        return notes + (shown.table_html(heads, rows) if rows else "") + "".join(each.as_html() for each in self.drifts)
+        return (
+            notes
+            + (shown.table_html(heads, rows) if rows else "")
+            + "".join(f"<h4>{html.escape(each.model_id)}</h4>{each.as_html()}" for each in self.drifts)
+        )
 
 
 def days_ago(days: float) -> datetime.datetime:

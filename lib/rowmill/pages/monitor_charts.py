@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.dates as dates
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib import dates
 from matplotlib.axes import Axes
 
 from rowmill.monitoring import traffic as requests
@@ -18,6 +18,7 @@ from rowmill.serving.release import Service
 
 _TITLES = {"mean": "mean of the pixels", "deviation": "deviation of the pixels", "confidence": "confidence"}
 _MOST_LABELS, _COLUMNS = 12, 8
+_DIFFERS = "#a16207"  # not red: drift is no harm
 _LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 7, "handlelength": 1.2, "columnspacing": 1.0}
 
 
@@ -68,7 +69,7 @@ def furthest_of(service: Service, seen: Watched) -> Chart:
 
 
 def furthest(found: Drift, images: Sequence[npt.NDArray[np.uint8] | None]) -> Chart:
-    """Draw the requests of a model that are furthest from its holdout, with their ids; those whose image is not kept by their figures alone."""
+    """Draw the requests of a model that are furthest from its holdout, with their ids; without an image, where it is not kept."""
     rows = found.furthest.head(len(images)).to_dict("records")
     chart = Chart(figsize=(9, 0.4 + 1.9 * -(-len(rows) // _COLUMNS)), layout="constrained")
     title = f"the requests to {found.model_id} that are furthest from its holdout" if rows else found.sentence
@@ -100,7 +101,7 @@ def _draw_model(row: list[Axes], found: Drift) -> None:
     ours, theirs = (frame["label"].value_counts(normalize=True) for frame in (found.furthest, found.reference))
     table = pd.DataFrame({"requests": ours, "holdout": theirs}).fillna(0.0).nlargest(_MOST_LABELS, "holdout").sort_index()
     places = np.arange(len(table))
-    bars.barh(places - 0.2, 100 * table["requests"], height=0.4, color=BAD if shown["label"].differs else ACCENT, label="requests")
+    bars.barh(places - 0.2, 100 * table["requests"], height=0.4, color=_DIFFERS if shown["label"].differs else ACCENT, label="requests")
     bars.barh(places + 0.2, 100 * table["holdout"], height=0.4, color=QUIET, label="holdout")
     bars.set_yticks(places, [named(str(label), 10) for label in table.index])
     bars.set_ylim(len(table) - 0.5, -0.5)
@@ -110,7 +111,7 @@ def _draw_model(row: list[Axes], found: Drift) -> None:
     for axes, name in zip(curves, NUMBERS, strict=True):
         for frame, colour, label in (
             (found.reference, QUIET, "holdout"),
-            (found.furthest, BAD if shown[name].differs else ACCENT, "requests"),
+            (found.furthest, _DIFFERS if shown[name].differs else ACCENT, "requests"),
         ):
             axes.ecdf(frame[name], color=colour, label=label)
         _finish(axes, f"{_TITLES[name]}, {shown[name].effect:.2f}")
