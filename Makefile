@@ -8,15 +8,22 @@ override MODEL := $(value MODEL)
 override NAME := $(value NAME)
 override SOURCE := $(value SOURCE)
 override PARAMETERS := $(value PARAMETERS)
-export MODEL NAME SOURCE PARAMETERS
+override STEPS := $(value STEPS)
+override AGAIN := $(value AGAIN)
+override CALENDAR := $(value CALENDAR)
+export MODEL NAME SOURCE PARAMETERS STEPS AGAIN CALENDAR
 
-.PHONY: help run test check format lab tensorboard pack stop clean lock bench screenshots smoke-google
+.PHONY: help run schedule test check format lab tensorboard pack stop clean lock bench screenshots smoke-google
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the rows, PARAMETERS='trials=2 goal=0.99' go to the notebooks
-	@$(PYTHON) -m rowmill run $${SOURCE:+--source "$$SOURCE"} $${PARAMETERS:+--parameters "$$PARAMETERS"}
+run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the rows, PARAMETERS='trials=2 goal=0.99' go to the notebooks, AGAIN=search repeats a step
+	@$(PYTHON) -m rowmill run $${SOURCE:+--source "$$SOURCE"} $${PARAMETERS:+--parameters "$$PARAMETERS"} \
+	$${STEPS:+--steps "$$STEPS"} $${AGAIN:+--again "$$AGAIN"}
+
+schedule: .venv/run.stamp ## Run the pipeline by itself, as pipeline.yaml says; CALENDAR=cron, actions or cloud prints the same for another one
+	@$(PYTHON) -m rowmill schedule $${CALENDAR:+--calendar "$$CALENDAR"}
 
 test: .venv/dev.stamp ## Run the tests, two files at a time; ARGS= goes to pytest
 	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)

@@ -6,7 +6,9 @@ import tempfile
 
 import tornado.web
 from jupyter_server.auth.identity import IdentityProvider
+from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.log import log_request
+from nbconvert.exporters import HTMLExporter
 from rowmill import settings
 from rowmill.pages import host, words
 from voila.tornado.handler import TornadoVoilaHandler  # pylint: disable=import-error  # it takes this file for Voila
@@ -55,6 +57,20 @@ class Page(TornadoVoilaHandler):  # pylint: disable=abstract-method
         await super().get(path)
 
 
+class Executed(JupyterHandler):  # pylint: disable=abstract-method
+    """An executed notebook of a run, as a page to read."""
+
+    @tornado.web.authenticated
+    def get(self, run, name):
+        """Show it; what a run's folder does not hold is not there."""
+        path = SETTINGS.state / "runs" / run / name
+        if not path.is_file():
+            raise tornado.web.HTTPError(404)
+        # Nothing from elsewhere: the policy would refuse it.
+        addresses = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url", "jupyter_widgets_base_url", "mermaid_js_url"), "")
+        self.finish(HTMLExporter(template_name="lab", **addresses).from_filename(str(path))[0])
+
+
 class Door(Page):  # pylint: disable=abstract-method
     """The dashboard's plain address leads to its first page."""
 
@@ -75,8 +91,9 @@ class Gate(IdentityProvider):  # pylint: disable=abstract-method
             "voila_configuration": self.parent.voila_configuration,
         }
         pages = [(f"/{name}", Page, {**shared, "notebook_path": f"{name}.ipynb"}) for name in PAGES]
+        copies = (r"/runs/([0-9]{8}T[0-9]{12})/([\w-]+\.ipynb)", Executed)
         closed = (r"/voila/(?:render|tree|query|api/contents)(?:/.*)?", Nothing)
-        return [("/login", Closed), closed, ("/", Door, shared), *pages]
+        return [("/login", Closed), closed, copies, ("/", Door, shared), *pages]
 
 
 def redact(record):

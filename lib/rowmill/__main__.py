@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from rowmill import jobs, pipeline
+from rowmill import jobs, pipeline, scheduler
 from rowmill import settings as project
 from rowmill.errors import EndpointError, ParameterError, RowmillError
+from rowmill.flow import calendars, schedule
 from rowmill.pages import host
+from rowmill.pipeline import Order
 from rowmill.records import Deployment
 from rowmill.registry import connected
 from rowmill.serving import pack, predictions, release
@@ -42,7 +44,11 @@ def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
     if chosen.command in ("lab", "tensorboard"):
         return _open(settings, chosen.command)
     if chosen.command == "run":
-        _run(settings, chosen.source, chosen.parameters)
+        _run(settings, Order(chosen.source, chosen.parameters, chosen.steps, chosen.again))
+    elif chosen.command == "schedule":
+        _schedule(settings, chosen.calendar)
+    elif chosen.command == "fire":
+        scheduler.fire(settings, chosen.reason)
     elif chosen.command == "search":
         _search(settings, chosen.parameters)
     elif chosen.command == "pack":
@@ -59,9 +65,7 @@ def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rowmill")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run all notebooks, serve the better model, show the dashboard")
-    run.add_argument("--source", default="")
-    run.add_argument("--parameters", default="")
+    _add_runs(commands)
     search = commands.add_parser("search", help="run the search alone; what it registers is not judged yet")
     search.add_argument("--parameters", default="")
     packing = commands.add_parser("pack", help="pack a model to go")
@@ -83,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("tensorboard", help="open the searches in TensorBoard, for this machine alone")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     return parser
+
+
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser("run", help="run all notebooks in which something changed, serve the better model, show the dashboard")
+    run.add_argument("--source", default="")
+    run.add_argument("--parameters", default="")
+    run.add_argument("--steps", default="", help="these alone, with what they need")
+    run.add_argument("--again", default="", help="steps to run whether something changed or not")
+    clock = commands.add_parser("schedule", help="run the pipeline by itself, as pipeline.yaml says, until it is ended")
+    clock.add_argument("--calendar", default="", choices=("", *_CALENDARS), help="print the same for another calendar instead")
+    fire = commands.add_parser("fire", help="one scheduled run; it is skipped where one goes on")
+    fire.add_argument("--reason", default="", help="why, for the record; without one, the schedule's weeks are heeded")
 
 
 def _add_release(parser: argparse.ArgumentParser) -> None:
@@ -140,9 +156,14 @@ def _predictions(service: Service, chosen: argparse.Namespace) -> None:
 _RELEASES = {"deploy": _deploy, "rollback": _roll_back, "plan": _plan, "delete": _delete, "status": _status, "predictions": _predictions}
 
 
-def _run(settings: Settings, source: str, parameters: str) -> None:
+_CALENDARS = {"cron": calendars.crontab, "actions": calendars.workflow, "cloud": calendars.cloud_scheduler}
+
+
+def _run(settings: Settings, order: Order) -> None:
     host.check(settings)
-    handed = pipeline.run(settings, source, parameters)
+    handed = pipeline.run(settings, order)
+    if "model_id" not in handed:
+        return  # some steps alone were asked for, and none that makes a model
     service = release.open_service(settings, handed["service"])
     silence = None
     try:
@@ -150,7 +171,8 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     except EndpointError as error:
         answers, silence = False, error
     print(f"Model: {handed['model_id']}")
-    print(f"Verdict: {handed['sentence']}")
+    if "sentence" in handed:
+        print(f"Verdict: {handed['sentence']}")
     print(f"Function: {service.target.address if answers else 'none answers'}")
     print(f"Dashboard: {host.start(settings)}")
     if answers:
@@ -158,6 +180,13 @@ def _run(settings: Settings, source: str, parameters: str) -> None:
     print("Stop: make stop", flush=True)
     if silence:
         raise silence
+
+
+def _schedule(settings: Settings, calendar: str) -> None:
+    if calendar:
+        print(_CALENDARS[calendar](settings, schedule.load(settings)))
+    else:
+        scheduler.watch(settings)
 
 
 def _open(settings: Settings, name: str) -> int:

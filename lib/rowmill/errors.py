@@ -27,6 +27,10 @@ class ParameterError(RowmillError):
     """A notebook parameter or an argument is unknown or of the wrong kind."""
 
 
+class PipelineError(RowmillError):
+    """`pipeline.yaml` declares what cannot be run, or a step did not make what it must."""
+
+
 class SourceError(RowmillError):
     """A source of examples is missing, broken or contradicts itself."""
 
@@ -41,6 +45,10 @@ class NotFoundError(RowmillError):
 
 class BusyError(RowmillError):
     """Somebody else does this right now, or holds what it needs."""
+
+
+class HeldError(BusyError):
+    """Another process holds a lock of this machine."""
 
 
 class IntegrityError(RowmillError):

@@ -17,7 +17,7 @@ from typing import IO, Any
 import psutil
 
 from rowmill import settings
-from rowmill.errors import BusyError
+from rowmill.errors import BusyError, HeldError
 from rowmill.records import now
 
 _TAIL_BYTES = 64 * 1024
@@ -38,7 +38,8 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
         wait: Seconds to wait for it.
 
     Raises:
-        BusyError: Another process holds it; or the disk is full, for it or for what is done under it.
+        HeldError: Another process holds it.
+        BusyError: The disk is full, for it or for what is done under it.
     """
     path, deadline = state / "locks" / name, time.monotonic() + wait
     try:
@@ -48,7 +49,7 @@ def lock(state: Path, name: str, *, what: str, wait: float = 0.0) -> Iterator[No
                 if time.monotonic() >= deadline:
                     file.seek(0)
                     holder, step = file.read() or "unknown", "wait until it ends, then try again"
-                    raise BusyError(f"{what[0].upper()}{what[1:]} is going on already", found=f"process {holder}", step=step)
+                    raise HeldError(f"{what[0].upper()}{what[1:]} is going on already", found=f"process {holder}", step=step)
                 time.sleep(0.01)
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -166,15 +167,7 @@ def tail(state: Path, name: str) -> list[str]:
 
 
 def start(state: Path, name: str, command: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> psutil.Process:
-    """Start a detached process that `find` and `stop` know by `name`; its output goes to the end of `log_path`.
-
-    Args:
-        state: The folder of local state.
-        name: The job's name, unique on this machine's state folder.
-        command: The argument list; never a shell string.
-        cwd: The folder it starts in.
-        variables: Environment variables on top of this process's own.
-    """
+    """Start a detached process that `find` and `stop` know by `name`; its output goes to the end of `log_path`. See `Job`."""
     return _launch(state, Job(name, name, command, cwd, variables), {})
 
 

@@ -1,62 +1,117 @@
-"""The notebooks in order: checks their parameters, takes the run lock, passes ids on by a result file."""
+"""The notebooks as one pipeline: checks what was asked for, takes the run lock, runs what must be, keeps the record."""
 
-import ast
-import contextlib
+import dataclasses
 import json
-import os
-import shlex
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import papermill
-from papermill.exceptions import PapermillExecutionError
 
 from rowmill import jobs
 from rowmill import settings as project
 from rowmill.data import sources
-from rowmill.errors import BusyError, EndpointError, ParameterError, RowmillError
-from rowmill.records import now
+from rowmill.errors import BusyError, EndpointError
+from rowmill.flow import notebook, runs, steps
+from rowmill.flow.notebook import NotebookError
+from rowmill.flow.steps import Step
+from rowmill.flow.walk import Walk
+from rowmill.run import Run
 from rowmill.serving import local, release
 from rowmill.settings import Settings
 
+__all__ = ["NotebookError", "Order", "check", "hand_on", "run", "search", "step"]
+
 SEARCH = "02_search"
-NOTEBOOKS = ("01_ingest", SEARCH, "03_validate", "04_release")
-_OWN = ("result", "source")
-_ERRORS = tuple(kind.__name__ for kind in RowmillError.__subclasses__())
 
 
-class NotebookError(RowmillError):
-    """A notebook stopped at a cell."""
+@dataclass(frozen=True)
+class Order:
+    """What a run is asked for.
+
+    Attributes:
+        source: `digits` (or nothing), a folder of IDX files or of images, a text file, or BigQuery; see `sources.load`.
+        parameters: More notebook parameters, as `name=value name=value`.
+        steps: Names of steps with spaces between: these alone with what they need, optional ones, too; empty: all but the optional.
+        again: Names of steps that run whether something changed or not.
+        trigger: Who asks: `by hand`, or the schedule's reason.
+        may_deploy: Whether steps that change what serves are among them.
+    """
+
+    source: str = ""
+    parameters: str = ""
+    steps: str = ""
+    again: str = ""
+    trigger: str = "by hand"
+    may_deploy: bool = True
 
 
-def run(settings: Settings, source: str = "", parameters: str = "") -> dict[str, Any]:
-    """Run all notebooks; each executed copy and its result file stay under `.rowmill/runs/`.
+def run(settings: Settings, order: Order) -> dict[str, Any]:
+    """Run the steps in which something changed; each executed copy and its result file stay under `.rowmill/runs/`.
 
     Args:
         settings: The project.
-        source: `digits` (or nothing), a folder of IDX files or of images, a text file, or BigQuery; see `sources.load`.
-        parameters: More notebook parameters, as `name=value name=value`.
+        order: What is asked for.
 
     Returns:
         What the notebooks handed on: service, dataset_version, model_id, outcome, sentence.
 
     Raises:
+        PipelineError: `pipeline.yaml` declares what cannot be run, or there is no such step; nothing was run.
         ParameterError: A parameter is unknown or ill-typed; nothing was run.
-        BusyError: Another run is going on, or another program has the function's port.
-        NotebookError: A notebook stopped.
+        HeldError: Another run is going on.
+        BusyError: Another program has the function's port.
+        NotebookError: A notebook stopped. What does not depend on it was run.
     """
-    handed: dict[str, Any] = {"source": sources.locate(source)}
-    given = _parse(settings, parameters)
-    with jobs.lock(settings.state, "run", what="a run"):
-        service = given.get("service") or settings.service_name or sources.service_name(handed["source"])
-        _wake(settings, service)
-        folder = _new_folder(settings)
-        for number, name in enumerate(NOTEBOOKS, 1):
-            print(f"[{number}/{len(NOTEBOOKS)}] {name}", flush=True)
-            handed |= step(settings, name, folder, {**handed, **given})
-    return handed
+    plan = prepare(settings, order)
+    with jobs.lock(settings.state, runs.LOCK, what="a run"):
+        _wake(settings, plan.service)
+        runs.recover(settings)
+        waiting = [] if order.may_deploy else [step for step in plan.known.values() if step.deploys and not step.optional]
+        begun = dataclasses.replace(runs.new(plan.service, order.trigger, plan.asked), states={step.name: "waiting" for step in waiting})
+        return _go(settings, Walk(settings, begun, plan.chosen, plan.given), order.again.split())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order that was held against what is declared.
+
+    Attributes:
+        known: All steps.
+        chosen: Those to go through, in order.
+        given: Parameters, the source among them.
+        service: Whose run it is.
+        asked: What the record tells of the order.
+    """
+
+    known: Mapping[str, Step]
+    chosen: list[Step]
+    given: dict[str, Any]
+    service: str
+    asked: dict[str, Any]
+
+
+def prepare(settings: Settings, order: Order) -> Plan:
+    """Hold an order against what is declared; nothing is run.
+
+    Raises:
+        PipelineError: `pipeline.yaml` declares what cannot be run, or there is no such step.
+        ParameterError: A parameter is unknown or ill-typed.
+        SourceError: The source is missing.
+    """
+    known = steps.load(settings)
+    steps.check_names(known, order.again.split())
+    chosen = steps.choose(known, order.steps.split(), may_deploy=order.may_deploy)
+    given = notebook.read_values(order.parameters, _open_to_users(settings, chosen))
+    given |= _source(order, chosen)
+    service = given.get("service") or settings.service_name or _service_of(given, chosen)
+    asked = {**given, **{word: value for word, value in (("steps", order.steps), ("again", order.again)) if value}}
+    return Plan(known, chosen, given, service, asked)
+
+
+def skip(settings: Settings, order: Order, why: str) -> Run:
+    """Put on record that a run was not begun."""
+    skipped = runs.new(prepare(settings, order).service, order.trigger, {})
+    return runs.end(settings, dataclasses.replace(skipped, outcome="skipped", reason=why))
 
 
 def search(settings: Settings, parameters: str = "") -> dict[str, Any]:
@@ -71,42 +126,22 @@ def search(settings: Settings, parameters: str = "") -> dict[str, Any]:
 
     Raises:
         ParameterError: A parameter is unknown or ill-typed; nothing was run.
-        BusyError: Another run is going on.
+        HeldError: Another run is going on.
         NotebookError: The notebook stopped.
     """
-    given = _parse(settings, parameters, (SEARCH,))
-    with jobs.lock(settings.state, "run", what="a run"):
-        return step(settings, SEARCH, _new_folder(settings), given)
+    given = notebook.read_values(parameters, _open_to_users(settings, [Step("search", SEARCH)]))
+    with jobs.lock(settings.state, runs.LOCK, what="a run"):
+        return step(settings, SEARCH, runs.folder_of(settings, runs.new("", "", {}).run_id), given)
 
 
 def step(settings: Settings, name: str, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one notebook, and return what it hands on.
-
-    Args:
-        settings: The project.
-        name: The notebook's name, without its ending.
-        folder: Where the executed copy and the result file go.
-        values: Parameters; those that the notebook does not have are left out.
+    """Run one notebook, and return what it hands on; its executed copy and result go into the folder.
 
     Raises:
         NotebookError: A cell failed.
     """
-    output, result = folder / f"{name}.ipynb", folder / f"{name}.json"
-    known = _defaults(settings, name)
-    chosen = {key: value for key, value in {**values, "result": str(result)}.items() if key in known}
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _stderr_to(folder / "kernel.log"):
-            papermill.execute_notebook(
-                _path(settings, name), output, chosen, kernel_name="python3", progress_bar=False, cwd=settings.root, stdout_file=sys.stdout
-            )
-    except PapermillExecutionError as error:
-        cause = error.evalue if error.ename in _ERRORS else f"{error.ename}: {error.evalue}"
-        raise NotebookError(f"Notebook {name} stopped: {cause.strip().rstrip('.')}", step=f"the executed copy is {output}") from error
-    except RuntimeError as error:
-        raise NotebookError(f"Notebook {name}'s kernel died, perhaps for lack of memory", step=f"read {folder / 'kernel.log'}") from error
-    handed: dict[str, Any] = json.loads(result.read_text("utf-8"))
-    return handed
+    with notebook.Kernels(settings, folder) as kernels:
+        return notebook.execute(kernels, name, folder / f"{name}.ipynb", values)
 
 
 def check(name: str, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,28 +156,11 @@ def check(name: str, names: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ParameterError: A parameter is unknown or ill-typed.
     """
-    defaults = _defaults(project.load(), name)
-    for key in _injected(names.get("In", ())):
-        if key not in defaults:
-            raise ParameterError(f"Notebook {name} has no parameter {key!r}", step=f"use some of {', '.join(defaults)}")
-    given = {key: names[key] for key in defaults if key in names}
-    for key, value in given.items():
-        if not _fits(key, value, defaults[key]):
-            raise _ill_typed(key, value, defaults[key])
-    return {key: value for key, value in given.items() if key != "result"}
-
-
-def _injected(cells: Iterable[str]) -> list[str]:
-    """Return the names that papermill set, from the sources of the cells that were run."""
-    trees = [ast.parse(source) for source in cells if source.startswith("# Parameters\n")]
-    return [
-        target.id
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    ]
+    own = notebook.parameters(project.load(), name)
+    notebook.check_values(name, {key: own.get(key) for key in notebook.injected(names.get("In", ()))}, own)
+    given = {key: names[key] for key in own if key in names}
+    notebook.check_values(name, given, own)
+    return {key: value for key, value in given.items() if key != notebook.RESULT}
 
 
 def hand_on(result: str, **values: Any) -> dict[str, Any]:
@@ -152,61 +170,40 @@ def hand_on(result: str, **values: Any) -> dict[str, Any]:
     return values
 
 
-def _new_folder(settings: Settings) -> Path:
-    return settings.state / "runs" / f"{now():%Y%m%dT%H%M%S%f}"
-
-
-def _parse(settings: Settings, parameters: str, notebooks: Sequence[str] = NOTEBOOKS) -> dict[str, Any]:
-    known: dict[str, Any] = {}
-    for name in notebooks:
-        known |= {key: value for key, value in _defaults(settings, name).items() if key not in _OWN}
-    given = {}
-    for word in _words(parameters):
-        key, separator, text = word.partition("=")
-        if not separator or key not in known:
-            raise ParameterError(f"No notebook has a parameter {word!r}", step=f"give name=value with some of {', '.join(known)}")
-        given[key] = _value(key, text, known[key])
-    return given
-
-
-def _words(parameters: str) -> list[str]:
+def _go(settings: Settings, walk: Walk, again: list[str]) -> dict[str, Any]:
+    """Go the way, whatever becomes of it put it on record, and return all that was handed on."""
+    outcome, reason = "failed", ""
     try:
-        return shlex.split(parameters)
-    except ValueError as error:
-        raise ParameterError(f"The parameters {parameters!r} cannot be read: {error}", step="close the quotes") from error
+        walk.go(again)
+        outcome = "failed" if walk.failure else "completed"
+    except KeyboardInterrupt:
+        outcome, reason = "broken off", "stopped by hand"
+        raise
+    except OSError as error:
+        reason = f"{error.filename or 'the system'}: {error.strerror}"
+        raise
+    finally:
+        runs.end(settings, dataclasses.replace(walk.run, outcome=outcome, reason=walk.run.reason or reason))
+    if walk.failure:
+        raise walk.failure
+    return {name: value for result in walk.run.results.values() for name, value in result.items()}
 
 
-def _value(key: str, text: str, default: Any) -> Any:
-    value: Any = text
-    if not isinstance(default, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            value = ast.literal_eval(text)
-    if not _fits(key, value, default):
-        raise _ill_typed(key, value, default)
-    return value
+def _open_to_users(settings: Settings, chosen: list[Step]) -> dict[str, Any]:
+    """Return the parameters that can be given by name; examples are given as a source."""
+    read = {name for each in chosen for name in each.reads}
+    return {name: value for name, value in steps.parameters(settings, chosen).items() if name not in read and name != "source"}
 
 
-def _fits(key: str, value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if key == "space" and isinstance(value, str):
-        return True  # the path of a file that holds it, or its text; who reads it checks it
-    return isinstance(value, (int, float) if isinstance(default, float) else type(default))
+def _source(order: Order, chosen: list[Step]) -> dict[str, str]:
+    """Return the source as a parameter: the one that is asked for, or else that of `pipeline.yaml`."""
+    declared = next((each.parameters["source"] for each in chosen if "source" in each.parameters), "")
+    return {"source": sources.locate(order.source or declared)}
 
 
-def _ill_typed(key: str, value: Any, default: Any) -> ParameterError:
-    return ParameterError(
-        f"Parameter {key} must be of type {type(default).__name__}, such as {default!r}", found=repr(value), step="give such a value"
-    )
-
-
-def _defaults(settings: Settings, name: str) -> dict[str, Any]:
-    inspected = papermill.inspect_notebook(str(_path(settings, name)))
-    return {key: ast.literal_eval(entry["default"]) for key, entry in inspected.items()}
-
-
-def _path(settings: Settings, name: str) -> Path:
-    return settings.root / "notebooks" / f"{name}.ipynb"
+def _service_of(given: Mapping[str, Any], chosen: list[Step]) -> str:
+    named = next((each.parameters["service"] for each in chosen if each.parameters.get("service")), "")
+    return str(named or sources.service_name(given["source"]))
 
 
 def _wake(settings: Settings, service: str) -> None:
@@ -221,17 +218,3 @@ def _wake(settings: Settings, service: str) -> None:
         except BusyError:
             if name == service:
                 raise
-
-
-@contextlib.contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-    """Send what this process and the kernel it starts say on stderr to the log: TensorFlow greets with a page there."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

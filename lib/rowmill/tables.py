@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rowmill.records import DatasetVersion, Deployment, HoldoutUse, ModelRecord, Report, Trial, Verdict
+from rowmill.run import Run
 
 Record = typing.TypeVar("Record")
 
@@ -133,6 +134,7 @@ TABLES: dict[type, Table] = {
     Report: _table("reports", Report),
     HoldoutUse: _table("holdout_uses", HoldoutUse),
     Deployment: _table("deployments", Deployment),
+    Run: _table("runs", Run),
 }
 
 

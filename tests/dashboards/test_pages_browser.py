@@ -273,6 +273,40 @@ class TestSearch:
         assert len(trials) == 2 and all(len(trial.curve) == 60 for trial in trials) and before > 8
         assert connected(site.mill).models("digits")[0].model_id.startswith(running.experiment)
         photograph(first, "search-finished")
+        _train_by_hand(first, second, running.model_id(2), units="24")
+        by_hand = connected(site.mill).models("digits")[0]
+        values = connected(site.mill).trials("digits")[-1]
+        assert by_hand.model_id == values.model_id and values.hyperparameters["units"] == 24 and values.seed == trials[1].seed
+        assert {**values.hyperparameters, "units": 0} == {**trials[1].hyperparameters, "units": 0} and len(values.curve) == 60
+
+
+def _train_by_hand(page: Page, other: Page, model_id: str, units: str) -> None:
+    """Change a trial's values on one page and train with them; clicks are answered at once meanwhile."""
+    assert _milliseconds_of_a_click(page, model_id) > 0
+    page.locator(".rm-chosen").get_by_label("units").fill(units)
+    page.get_by_role("button", name="Train with these values").click()
+    for each in (page, other):
+        expect(each.get_by_role("button", name="Stop")).to_be_visible(timeout=8000)
+    rows = [model_id.replace("t002", name) for name in 3 * ("t001", "t002")]
+    assert min(_milliseconds_of_a_click(page, row) for row in rows) < 150
+    expect(page.locator(".rm-now")).not_to_contain_text(model_id[:8], timeout=60000)
+    for each in (page, other):
+        expect(each.locator(".rm-now")).to_have_text(re.compile(r"finished"), timeout=90000)
+        expect(each.get_by_role("button", name="Start the search")).to_be_enabled(timeout=60000)
+
+
+def _milliseconds_of_a_click(page: Page, model_id: str) -> float:
+    """Return how long it takes from a click on a trial until its values are shown."""
+    found: float = page.evaluate(
+        """async id => {
+        const row = [...document.querySelectorAll('.rm-table tbody tr')].find(node => node.textContent.includes(id));
+        const started = performance.now(), shown = () => (document.querySelector('.rm-chosen h2') || row).textContent;
+        row.click();
+        while (!shown().endsWith(id)) await new Promise(requestAnimationFrame);
+        return performance.now() - started; }""",
+        model_id[-4:],
+    )
+    return found
 
 
 def _start_by_keyboard(page: Page) -> None:

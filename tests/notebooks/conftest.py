@@ -13,7 +13,7 @@ from rowmill import jobs
 
 from tests.conftest import ROOT
 
-PARTS = ("notebooks", "dashboards", "cloud_function", "rowmill.toml")
+PARTS = ("notebooks", "dashboards", "cloud_function", "rowmill.toml", "pipeline.yaml")
 SMALL = "trials=1 epochs=12 minutes=2.0 seed=11 check_up=False"
 
 Rowmill = Callable[..., subprocess.CompletedProcess[str]]

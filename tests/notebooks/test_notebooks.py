@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from rowmill import pipeline, settings
 from rowmill.errors import ParameterError
+from rowmill.flow import steps
 
 from tests.conftest import ROOT
 from tests.notebooks.conftest import nbval
 
 NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "dashboards").glob("*.ipynb")])
 FORBIDDEN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Try, ast.While, ast.Lambda)
+STEPS = steps.choose(steps.load(settings.load(ROOT)), ())
 Clone = tuple[Path, dict[str, str]]
 
 
@@ -35,7 +37,7 @@ def test_notebooks_are_thin(path: Path) -> None:
         assert cell["outputs"] == [] and cell["execution_count"] is None
 
 
-@pytest.mark.parametrize("name", pipeline.NOTEBOOKS)
+@pytest.mark.parametrize("name", [step.notebook for step in steps.load(settings.load(ROOT)).values()])
 def test_parameters_are_one_cell_each_with_a_comment_or_a_plain_name(name: str) -> None:
     cells = [cell for cell in code_cells(ROOT / "notebooks" / f"{name}.ipynb") if "parameters" in cell["metadata"].get("tags", [])]
     assert len(cells) == 1
@@ -48,7 +50,7 @@ def test_all_run_by_papermill_and_again_by_nbval(clone: Clone, monkeypatch: pyte
         monkeypatch.setenv(name, value)
     project = settings.load(folder)
     handed = {"trials": 1, "epochs": 15, "minutes": 2.0, "network": "mlp", "space": {}, "seed": 11}
-    for name in pipeline.NOTEBOOKS:
+    for name in (step.notebook for step in STEPS):
         handed |= pipeline.step(project, name, folder / ".rowmill" / "runs" / "once", handed)
         nbval(folder / ".rowmill" / "runs" / "once" / f"{name}.ipynb", clone)
     assert handed["outcome"] == "better" and handed["deployed"]

@@ -63,6 +63,13 @@ def test_executed_copies_are_kept(first: dict[str, str], clone: Clone) -> None:
     assert json.loads((run / "03_validate.json").read_text())["sentence"] == first["Verdict"]
 
 
+def test_unchanged_it_runs_nothing_again(first: dict[str, str], rowmill: Rowmill) -> None:
+    started = time.monotonic()
+    done = rowmill("run", "--parameters", SMALL)
+    print(f"{time.monotonic() - started:.2f} s")
+    assert done.returncode == 0 and facts(done.stdout) == first and done.stdout.count(": up to date\n") == 4
+
+
 def readme_lines(start: str) -> list[str]:
     """Return the README's command lines that start so."""
     return [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(start)]

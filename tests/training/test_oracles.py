@@ -136,6 +136,14 @@ def test_the_first_bayesian_guesses_are_steps_from_the_best_trial() -> None:
         best = tried if search.records[len(search.records)].score > ahead else best
 
 
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_guess_that_differs_in_the_last_digits_alone_is_none(seed: int) -> None:
+    search = Search("bayesian", seed=seed)
+    tried = [search.step() for _ in range(6)]
+    alike = {tuple(f"{value:.4g}" if isinstance(value, float) else value for value in values.values()) for values in tried}
+    assert len(alike) == 6 and all(len(repr(values["rate"])) < 12 and 1e-4 <= values["rate"] <= 1e-1 for values in tried)
+
+
 def test_a_search_that_is_over_begins_no_trial() -> None:
     for algorithm in ALGORITHMS:
         search = Search(algorithm)

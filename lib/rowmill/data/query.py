@@ -15,6 +15,7 @@ from rowmill.data.client import Access
 from rowmill.data.reading import Reading, Source, is_query, same_shape, service_of_table
 from rowmill.data.refusals import Asked
 from rowmill.errors import SettingsError, SourceError
+from rowmill.records import now
 from rowmill.settings import Settings
 
 _KINDS = {
@@ -54,6 +55,26 @@ def load(wanted: str, reading: Reading, project: Settings) -> Source:
     pixels = _pixels(keys, rows["image"].tolist(), origin, reading)
     labels = _texts(rows["label"]) if reading.labelled else [""] * len(rows)
     return Source(service_of_table(wanted), origin, keys, pixels, labels, declared)
+
+
+def mark(wanted: str, project: Settings) -> str:
+    """Return what is another text when a table has changed, free of cost; for a query, of which only a run can tell, always another.
+
+    Args:
+        wanted: As in `load`.
+        project: As in `load`.
+
+    Raises:
+        SourceError: It is no table and no query.
+        SettingsError: No project pays.
+        WarehouseError: Google refuses.
+    """
+    access, origin, asked = _place(wanted, project)
+    if is_query(wanted):
+        return now().isoformat()
+    with refusals.told(asked):
+        table = access.client.get_table(origin.strip("`"))
+        return f"{table.num_rows} rows, modified {table.modified}"
 
 
 def _place(wanted: str, project: Settings) -> tuple[Access, str, Asked]:

@@ -1,5 +1,7 @@
 """Where labelled examples come from: the bundled digits, IDX files, folders of images, text, or BigQuery."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from rowmill import settings
 from rowmill.data import folders, idx, text
 from rowmill.data.reading import Columns, Reading, Source, service_like, service_of_table
+from rowmill.data.reading import is_query as reads_query
 from rowmill.errors import ParameterError, SourceError
 from rowmill.records import check_service
 from rowmill.settings import Settings
@@ -62,6 +65,34 @@ def locate(source: str) -> str:
     if source.startswith(_BIGQUERY):
         return source
     return DIGITS if source in ("", DIGITS) else str(_path(source).resolve())
+
+
+def mark(source: str, project: Settings | None = None) -> str:
+    """Return what is another text when a source may have other rows; files are told by name, size and time, without being read.
+
+    Args:
+        source: As in `load`.
+        project: As in `load`.
+
+    Raises:
+        SourceError: It is missing.
+    """
+    if source in ("", DIGITS):
+        return DIGITS
+    if source.startswith(_BIGQUERY):
+        from rowmill.data import query  # pylint: disable=import-outside-toplevel
+
+        return query.mark(source.removeprefix(_BIGQUERY).strip(), project or settings.load())
+    path = _path(source)
+    files = [path] if path.is_file() else sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    stats = ((file, file.stat()) for file in files)
+    told = "\n".join(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
+    return f"{len(files)} files, {hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()}"
+
+
+def is_query(source: str) -> bool:
+    """Return whether a source is a query, of which only a run can tell what it finds."""
+    return source.startswith(_BIGQUERY) and reads_query(source.removeprefix(_BIGQUERY))
 
 
 def service_name(source: str) -> str:

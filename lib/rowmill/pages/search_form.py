@@ -1,9 +1,7 @@
 """The form of a search: its fields and ranges, held against the very checks of a search before anything runs."""
 
-import ast
 import csv
 import io
-import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +13,7 @@ import anywidget
 import traitlets
 
 from rowmill.errors import ParameterError, RowmillError
+from rowmill.flow import notebook
 from rowmill.pages import words
 from rowmill.records import DatasetVersion
 from rowmill.settings import Settings
@@ -57,11 +56,8 @@ class Form(anywidget.AnyWidget):  # pylint: disable=abstract-method  # ipywidget
 
 
 def defaults(settings: Settings) -> dict[str, Any]:
-    """Return the parameters of the search's notebook with their own values; papermill would cost the page 30 MB."""
-    cells = json.loads((settings.root / "notebooks" / f"{NOTEBOOK}.ipynb").read_text("utf-8"))["cells"]
-    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
-    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if isinstance(node.targets[0], ast.Name)}
+    """Return the parameters of the search's notebook with their own values."""
+    return notebook.parameters(settings, NOTEBOOK)
 
 
 def content(parameters: Mapping[str, Any], versions: Sequence[DatasetVersion]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 import sklearn.gaussian_process as gaussian
+from keras_tuner.engine.hyperparameters import Float
 from keras_tuner.engine.trial import Trial as Suggestion
 from scipy.stats import qmc
 from sklearn.exceptions import ConvergenceWarning
@@ -84,6 +85,11 @@ class Recorded(keras_tuner.Oracle):  # type: ignore[misc]  # Keras Tuner has no 
         self._seed_state = self.seed + 10_000 * len(self.trials)
         values: dict[str, Any] | None = super()._random_values()
         return values
+
+    def _compute_values_hash(self, values: Mapping[str, Any]) -> str:
+        # By the digits that matter: to and fro between a value and its place in the range the last ones change.
+        found: str = super()._compute_values_hash({name: _rounded(value) for name, value in values.items()})
+        return found
 
     def memory(self, trial_id: str) -> dict[str, Any]:  # pylint: disable=unused-argument  # Hyperband's has one
         """Return what the algorithm must remember beside the trials' values, as JSON can hold it."""
@@ -199,6 +205,14 @@ class _Bayesian(Recorded, keras_tuner.oracles.BayesianOptimizationOracle):  # ty
         mean, deviation = self.gpr.predict(points, return_std=True)
         return self._never_tried(points[np.argsort(mean - self.beta * deviation)])
 
+    def _vector_to_values(self, vector: Any) -> dict[str, Any]:
+        """Return a point's values; those of a range without steps in digits that a person would write."""
+        values: dict[str, Any] = super()._vector_to_values(vector)
+        for hp in self.hyperparameters.space:
+            if isinstance(hp, Float) and hp.name in values:
+                values[hp.name] = min(max(_rounded(values[hp.name]), hp.min_value), hp.max_value)
+        return values
+
     def _never_tried(self, points: Any) -> dict[str, Any]:
         for point in points:
             values = self._vector_to_values(point)
@@ -255,6 +269,11 @@ def make(algorithm: str, ranges: Mapping[str, Mapping[str, Any]], seed: int, epo
 def chosen(suggestion: Any) -> dict[str, Any]:
     """Return the values of Keras Tuner's trial without the tuner's own."""
     return {name: value for name, value in suggestion.hyperparameters.values.items() if not name.startswith("tuner/")}
+
+
+def _rounded(value: Any) -> Any:
+    """Return a float in five digits, anything else as it is."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _hyperparameters(ranges: Mapping[str, Mapping[str, Any]]) -> Any:

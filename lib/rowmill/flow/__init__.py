@@ -1,0 +1,1 @@
+"""The way through the notebooks: what is declared, what is still good, what was run, and when."""
