@@ -1,8 +1,9 @@
 """The function beside a function that does nothing and beside other servers: cold start, throughput, latency, memory, wrong answers, fuzz.
 
 One small convolutional network for all, in each peer's own form; answers are checked before anything is timed; the function and each
-peer take turns, and ratios are medians of the pairs'. `wrk` must be there (`apt-get install wrk`, `brew install wrk`). The environments are made once, under
-`.rowmill/bench-venvs/` (4 GB). By itself it is short, ten minutes; `FULL=1` asks as often as the targets say. `PEERS=` names some.
+peer take turns, and ratios are medians of the pairs'. `wrk` must be there (`apt-get install wrk`, `brew install wrk`).
+The environments are made once, under `.rowmill/bench-venvs/` (4 GB). By itself it is short, ten minutes; `FULL=1` asks as often as the
+targets say. `PEERS=` names some.
 """
 
 import dataclasses
