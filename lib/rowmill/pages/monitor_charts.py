@@ -1,4 +1,4 @@
-"""What serves in pictures, for a notebook: requests, latency and confidence over time, requests beside the holdout, and the furthest of them."""
+"""What serves in pictures, for a notebook: traffic over time, requests beside the holdout, and the furthest of them."""
 
 from collections.abc import Sequence
 from typing import Any
