@@ -25,8 +25,8 @@ run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the 
 schedule: .venv/run.stamp ## Run the pipeline by itself, as pipeline.yaml says; CALENDAR=cron, actions or cloud prints the same for another one
 	@$(PYTHON) -m rowmill schedule $${CALENDAR:+--calendar "$$CALENDAR"}
 
-test: .venv/dev.stamp ## Run the tests, two files at a time; ARGS= goes to pytest
-	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+test: .venv/dev.stamp ## Run the tests, three files at a time; ARGS= goes to pytest
+	@$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev.stamp ## Check format, style, types and the direction of imports
 	$(PYTHON) -m ruff format --check .

@@ -54,6 +54,10 @@ def test_all_run_by_papermill_and_again_by_nbval(clone: Clone, monkeypatch: pyte
         handed |= pipeline.step(project, name, folder / ".rowmill" / "runs" / "once", handed)
         nbval(folder / ".rowmill" / "runs" / "once" / f"{name}.ipynb", clone)
     assert handed["outcome"] == "better" and handed["deployed"]
+
+
+def test_those_that_need_what_serves_run_by_nbval(clone: Clone) -> None:
+    folder, _ = clone
     nbval(folder / "dashboards" / "models.ipynb", clone)
     nbval(folder / "notebooks" / "06_batch.ipynb", clone)
     nbval(folder / "notebooks" / "07_client.ipynb", clone)

@@ -30,7 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # First values instead where a search has too little time for a few trials of its defaults.
 FRUGAL: dict[str, dict[str, Any]] = {
-    "cnn": {"depth": 3, "filters": 16, "shift": 0.0, "optimizer": "sgd", "learning_rate": 0.03, "batch_size": 64},
+    "cnn": {"depth": 2, "filters": 16, "shift": 0.0, "optimizer": "sgd", "learning_rate": 0.03, "batch_size": 64},
     "mlp": {},
 }
 
