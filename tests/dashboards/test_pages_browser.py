@@ -287,8 +287,10 @@ def _train_by_hand(page: Page, other: Page, model_id: str, units: str) -> None:
     page.get_by_role("button", name="Train with these values").click()
     for each in (page, other):
         expect(each.get_by_role("button", name="Stop")).to_be_visible(timeout=8000)
+    page.bring_to_front()  # a browser draws what is in sight
     rows = [model_id.replace("t002", name) for name in 3 * ("t001", "t002")]
-    assert min(_milliseconds_of_a_click(page, row) for row in rows) < 150
+    took = [_milliseconds_of_a_click(page, row) for row in rows]
+    assert min(took) < 150, took
     expect(page.locator(".rm-now")).not_to_contain_text(model_id[:8], timeout=60000)
     for each in (page, other):
         expect(each.locator(".rm-now")).to_have_text(re.compile(r"finished"), timeout=90000)
