@@ -22,7 +22,7 @@ def holdout(rows: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"label": chance.integers(0, 3, rows), **numbers})
 
 
-def seen(count: int, label: str = "cat", code: int = 200) -> Watched:
+def seen(count: int, label: str = "cat", code: int = 200, hours: float = 24) -> Watched:
     """Return what was seen of so many requests, one a minute."""
     told = holdout(count, 1).assign(label=label)
     moments = pd.to_datetime([START + datetime.timedelta(minutes=n) for n in range(count)], utc=True).as_unit("us")
@@ -30,15 +30,15 @@ def seen(count: int, label: str = "cat", code: int = 200) -> Watched:
     rows = pd.DataFrame({"answered_at": moments, "request_id": [f"r{n}" for n in range(count)], "model_id": "m", "code": code, **lists})
     rows = rows.assign(instances=1, latency_ms=1.5)
     counts = pd.DataFrame({"at": moments, "model_id": "m", "code": code, "rows": 1})
-    asked = Requests("digits", START, START + datetime.timedelta(days=1), counts, rows, 1.0, "minute")
+    asked = Requests("digits", START, START + datetime.timedelta(hours=hours), counts, rows, 1.0, "minute")
     found = drift.compare("m", traffic.answers(rows), holdout(900, 2), LABELS)
     return Watched(asked, tuple(traffic.by_model(asked)), (found,) if count else ())
 
 
 @pytest.mark.parametrize(
     "given",
-    [seen(0), seen(1), seen(300), seen(300, "$a_{<b>}"), seen(250, code=503)],
-    ids=["nothing", "one", "many", "odd label", "failures"],
+    [seen(0), seen(1), seen(1, hours=0.01), seen(300), seen(300, "$a_{<b>}"), seen(250, code=503)],
+    ids=["nothing", "one", "just now", "many", "odd label", "failures"],
 )
 def test_all_is_drawn_whatever_was_asked(given: Watched) -> None:
     picture = np.zeros((4, 4, 1), np.uint8)

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from rowmill.__main__ import main
 from rowmill.data import warehouse
 from rowmill.data.warehouse import Warehouse
 from rowmill.errors import NotFoundError, WarehouseError
@@ -175,6 +176,18 @@ def test_no_request_is_lost_or_doubled_while_hosts_switch_and_intakes_run(served
     shutil.rmtree(lines.folder(served.settings.state, "digits"))
     with httpx.Client(base_url=address, trust_env=False) as client:
         assert client.post("/", json={"instances": image}).status_code == 200
+
+
+def test_the_command_takes_in_and_forgets(project: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ROWMILL_STATE", str(project.state))
+    folder = lines.folder(project.state, "digits")
+    folder.mkdir(parents=True)
+    add(folder / "00000001-aaaaaaaaaaaa.jsonl", line("a") + line("b") + b"Traceback\n")
+    command = ["predictions", "--service", "digits"]
+    assert main(command) == 0 and "2 requests taken in" in capsys.readouterr().out
+    assert main([*command, "--forget", "a"]) == 0 and ids(warehouse.connect(project)) == ["b"]
+    assert main([*command, "--forget", "a"]) == 1
+    assert capsys.readouterr().err.startswith("rowmill: ")
 
 
 def test_google_is_told_once_where_the_lines_go(google: Google) -> None:

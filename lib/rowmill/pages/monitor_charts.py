@@ -41,6 +41,8 @@ def traffic(seen: Watched) -> Chart:
         counts.set_ylim(0, 1.2 * counts.get_ylim()[1])
         counts.legend(**_LEGEND, loc="upper left", ncols=2)
     latency.legend(**_LEGEND, loc="upper left", ncols=3)
+    for axes in (counts, latency, confidence) if len(table) else ():
+        axes.set_xlim(table["at"].iloc[0], table["at"].iloc[-1] + width)
     _finish(counts, f"{seen.asked.total:,} requests")
     _finish(latency, "latency in ms")
     _finish(confidence, "mean confidence")
@@ -121,8 +123,6 @@ def _draw_model(row: list[Axes], found: Drift) -> None:
 def _draw(axes: Axes, at: pd.Series, values: pd.Series, colour: str, label: str) -> None:
     there = values.notna()
     axes.plot(at[there], values[there], color=colour, marker="o", markersize=2.5, linewidth=1.4, label=label)
-    if len(at) > 1:
-        axes.set_xlim(at.iloc[0], at.iloc[-1])
 
 
 def _finish(axes: Axes, title: str) -> None:

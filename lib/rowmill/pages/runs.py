@@ -96,7 +96,8 @@ class Runs:
         # What a run ended with stands with it; here is only why there is none.
         is_told = not work or is_busy or any(run.started > work.at for run in self._known[:1])
         last = "" if is_told else jobs.last_line(self._settings.state, scheduler.JOB)
-        self._job.say(say("runs.failed", words=last.removeprefix(_FAILED)) if last.startswith(_FAILED) else "", "failed")
+        is_failed = last.startswith(_FAILED)
+        self._job.say(say("runs.failed", words=last.removeprefix(_FAILED)) if is_failed else "", "failed" if is_failed else "done")
         if is_busy == (self._notice.kind != "running"):
             self._notice.say("")
         self._html["log"].value = parts.log(jobs.tail(self._settings.state, scheduler.JOB), say("runs.log")) if work and is_busy else ""
