@@ -103,18 +103,24 @@ def test_what_reads_examples_is_never_cached(mill: Settings) -> None:
 
 
 def test_a_parameter_that_means_another_thing_elsewhere_has_a_name_of_its_own(mill: Settings) -> None:
-    mills.edit(mill, "sell", "price = 1", "price = 1\\nforce = 2.5\\nsource = 'shop'")
+    mills.edit(mill, "sell", "price = 1", "price = 1\\nforce = 2.5\\nsource = 'digits'")
     whole = compiled(mill)
     given = whole["root"]["inputDefinitions"]["parameters"]
-    assert (given["force"]["defaultValue"], given["sell_force"]["defaultValue"], given["sell_source"]["defaultValue"]) == (1.0, 2.5, "shop")
+    assert (given["force"]["defaultValue"], given["sell_force"]["defaultValue"], given["sell_source"]["defaultValue"]) == (
+        1.0,
+        2.5,
+        "digits",
+    )
     assert tasks(whole)["sell"]["inputs"]["parameters"]["force"] == {"componentInputParameter": "sell_force"}
 
 
 @pytest.mark.parametrize(
     ("image", "wanted", "words"),
     [
-        pytest.param("", "", "A cached result is right only for an image that cannot change without its name; found ''", id="none"),
-        pytest.param("example.org/rowmill", "", "found 'example.org/rowmill'; name it with a tag of its own", id="untagged"),
+        pytest.param(
+            "", "", "Kubeflow needs a container image whose name stays with its content, for results are cached by it; found ''", id="none"
+        ),
+        pytest.param("example.org/rowmill", "", "found 'example.org/rowmill'; name one with its digest", id="untagged"),
         pytest.param("example.org:5000/rowmill", "", "found 'example.org:5000/rowmill'", id="port"),
         pytest.param("example.org/rowmill:latest", "", "found 'example.org/rowmill:latest'", id="latest"),
         pytest.param(IMAGE, "sel", "There is no step 'sel'; found grow, ", id="no-step"),
@@ -150,6 +156,12 @@ def test_a_value_that_two_steps_take_as_two_types_is_one_sentence(mill: Settings
     mills.edit(mill, "count", "apples = 0", "apples = ''")
     with pytest.raises(RowmillError, match="grow.apples must be of one type for Kubeflow, but step '(press|count)' takes it as"):
         compiled(mill)
+
+
+@pytest.mark.parametrize("name", ["7-up", "class", "süß"])
+def test_any_name_of_a_step_is_shown_as_it_is(mill: Settings, name: str) -> None:
+    mills.declare(mill, {"  count:": f"  {name}:", "count.counted": f"{name}.counted"})
+    assert name in {task["taskInfo"]["name"] for task in tasks(compiled(mill)).values()}
 
 
 def test_steps_with_one_name_are_one_sentence(mill: Settings) -> None:

@@ -80,9 +80,9 @@ def export(settings: Settings, image: str, wanted: Sequence[str], path: Path) ->
     """
     if not _PINNED.fullmatch(image):
         raise PipelineError(
-            "A cached result is right only for an image that cannot change without its name",
+            "Kubeflow needs a container image whose name stays with its content, for results are cached by it",
             found=repr(image),
-            step="name it with a tag of its own, not `latest`, or better with its digest, such as IMAGE=example.org/rowmill@sha256:...",
+            step="name one with its digest, or with a tag that is not `latest`, such as example.org/rowmill:2026-05-04",
         )
     known = steps.load(settings)
     chosen = {step.name for step in steps.choose(known, wanted)}
