@@ -11,9 +11,10 @@ override PARAMETERS := $(value PARAMETERS)
 override STEPS := $(value STEPS)
 override AGAIN := $(value AGAIN)
 override CALENDAR := $(value CALENDAR)
-export MODEL NAME SOURCE PARAMETERS STEPS AGAIN CALENDAR
+override IMAGE := $(value IMAGE)
+export MODEL NAME SOURCE PARAMETERS STEPS AGAIN CALENDAR IMAGE
 
-.PHONY: help run schedule test check format lab tensorboard pack stop clean lock bench screenshots smoke-google
+.PHONY: help run schedule kfp test check format lab tensorboard pack stop clean lock bench screenshots smoke-google
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +25,9 @@ run: .venv/run.stamp ## Take labelled rows to a served model; SOURCE= names the 
 
 schedule: .venv/run.stamp ## Run the pipeline by itself, as pipeline.yaml says; CALENDAR=cron, actions or cloud prints the same for another one
 	@$(PYTHON) -m rowmill schedule $${CALENDAR:+--calendar "$$CALENDAR"}
+
+kfp: .venv/run.stamp ## Export the pipeline for Kubeflow Pipelines and Vertex AI; IMAGE= names the container image, STEPS= chooses
+	@$(PYTHON) -m rowmill export $${IMAGE:+--image "$$IMAGE"} $${STEPS:+--steps "$$STEPS"}
 
 test: .venv/dev.stamp ## Run the tests, three files at a time; ARGS= goes to pytest
 	@$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)

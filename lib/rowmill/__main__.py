@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rowmill import jobs, pipeline, scheduler
 from rowmill import settings as project
 from rowmill.errors import EndpointError, ParameterError, RowmillError
-from rowmill.flow import calendars, schedule
+from rowmill.flow import calendars, cluster, schedule
 from rowmill.pages import host
 from rowmill.pipeline import Order
 from rowmill.records import Deployment
@@ -47,6 +48,8 @@ def _obey(settings: Settings, chosen: argparse.Namespace) -> int:
         _run(settings, Order(chosen.source, chosen.parameters, chosen.steps, chosen.again))
     elif chosen.command == "schedule":
         _schedule(settings, chosen.calendar)
+    elif chosen.command == "export":
+        _export(settings, chosen)
     elif chosen.command == "fire":
         scheduler.fire(settings, chosen.reason)
     elif chosen.command == "search":
@@ -97,6 +100,10 @@ def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     run.add_argument("--again", default="", help="steps to run whether something changed or not")
     clock = commands.add_parser("schedule", help="run the pipeline by itself, as pipeline.yaml says, until it is ended")
     clock.add_argument("--calendar", default="", choices=("", *_CALENDARS), help="print the same for another calendar instead")
+    export = commands.add_parser("export", help="write the pipeline for Kubeflow Pipelines")
+    export.add_argument("--image", default="", help="the container image that holds the project, with a tag of its own or its digest")
+    export.add_argument("--steps", default="", help="these alone, with what they need")
+    export.add_argument("--output", default="", help="the YAML file; left out: pipeline.kfp.yaml where rowmill writes")
     fire = commands.add_parser("fire", help="one scheduled run; it is skipped where one goes on")
     fire.add_argument("--reason", default="", help="why, for the record; without one, the schedule's weeks are heeded")
 
@@ -187,6 +194,11 @@ def _schedule(settings: Settings, calendar: str) -> None:
         print(_CALENDARS[calendar](settings, schedule.load(settings)))
     else:
         scheduler.watch(settings)
+
+
+def _export(settings: Settings, chosen: argparse.Namespace) -> None:
+    path = Path(chosen.output) if chosen.output else settings.state / "pipeline.kfp.yaml"
+    print(f"Exported: {cluster.export(settings, chosen.image, chosen.steps.split(), path)}")
 
 
 def _open(settings: Settings, name: str) -> int:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rowmill.data import dataset, sources
-from rowmill.errors import NotFoundError
+from rowmill.errors import NotFoundError, PipelineError
 from rowmill.flow import notebook
 from rowmill.flow.steps import Step, setting
 from rowmill.registry import CARD_FILE, MODEL_FILE, Registry, connected
 from rowmill.settings import Settings
 
+CODE = "the notebook's code"  # the name of what always counts
 Inputs = Mapping[str, Any]  # what a step depends on, in words, to its value
 
 
@@ -89,7 +90,7 @@ def inputs_of(settings: Settings, step: Step, values: Mapping[str, Any], handed:
         SourceError: A source that it reads cannot be looked at.
     """
     counted = {name: value for name, value in values.items() if name != notebook.RESULT}
-    told: dict[str, Any] = {"the notebook's code": notebook.code_hash(settings, step.notebook)}
+    told: dict[str, Any] = {CODE: notebook.code_hash(settings, step.notebook)}
     told |= {f"parameter {name}": value for name, value in counted.items()}
     told |= {name: value for name, value in handed.items() if name.partition(".")[2] not in counted}
     told |= {f"package {name}": _version(name) for name in step.packages}
@@ -97,6 +98,24 @@ def inputs_of(settings: Settings, step: Step, values: Mapping[str, Any], handed:
     told |= {f"what {name} names": sources.mark(str(values[name]), settings) for name in step.reads}
     named = {name: value for name, value in told.items() if name.removeprefix("parameter ") not in step.reads}
     return told | {f"file {path}": _hash(settings.root / path) for path in sorted(set(_files(settings, named)))}
+
+
+def check_made(settings: Settings, step: Step, result: Mapping[str, Any]) -> None:
+    """Do nothing where a step made all that it declares.
+
+    Raises:
+        PipelineError: It did not hand on a value, or did not write a file.
+    """
+    gone = [name for name in step.makes if name not in result]
+    if gone:
+        raise PipelineError(
+            f"Step {step.name!r} did not hand on {', '.join(gone)}",
+            found=", ".join(result) or "nothing",
+            step=f"mend the last cell of notebook {step.notebook}",
+        )
+    lost = next((name for name in step.files if not (settings.root / name).exists()), "")
+    if lost:
+        raise PipelineError(f"Step {step.name!r} did not write {lost}", step=f"mend notebook {step.notebook}")
 
 
 def missing(settings: Settings, step: Step, result: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rowmill.errors import PipelineError, RowmillError
+from rowmill.errors import RowmillError
 from rowmill.flow import notebook, runs, stamps
 from rowmill.flow.notebook import Kernels
 from rowmill.flow.stamps import Stamp, Stamps
@@ -77,16 +77,7 @@ class Walk:
         output = runs.folder_of(self._settings, self.run.run_id) / f"{step.notebook}.ipynb"
         following = [other.notebook for other in self._steps[self._steps.index(step) + 1 :] if other.notebook != step.notebook]
         result = notebook.execute(kernels, step.notebook, output, values, *following[:1])
-        gone = [name for name in step.makes if name not in result]
-        if gone:
-            raise PipelineError(
-                f"Step {step.name!r} did not hand on {', '.join(gone)}",
-                found=", ".join(result) or "nothing",
-                step=f"mend the last cell of notebook {step.notebook}",
-            )
-        lost = next((name for name in step.files if not (self._settings.root / name).exists()), "")
-        if lost:
-            raise PipelineError(f"Step {step.name!r} did not write {lost}", step=f"mend notebook {step.notebook}")
+        stamps.check_made(self._settings, step, result)
         return Stamp(dict(inputs), result, self.run.run_id, round(time.monotonic() - started, 3))
 
     def _note(self, step: Step, state: str, stamp: Stamp | None = None, reason: str = "") -> None:
