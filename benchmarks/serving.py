@@ -35,7 +35,7 @@ from benchmarks.figures import ROOT, Figure, conclude
 from benchmarks.servers import PEERS, Form, Load, Peer, Running
 
 FULL = os.environ.get("FULL") == "1"
-ROUNDS, SECONDS = (9, 5.0) if FULL else (5, 1.5)
+ROUNDS, SECONDS = (9, 5.0) if FULL else (5, 2.0)
 CHECKED, FUZZED, MANY = (100_000, 20_000, 1_000_000) if FULL else (6_000, 1_200, 30_000)
 FUNCTION, NOOP, ASGI = "the function", "no-op WSGI", "no-op ASGI"
 COLD = {NOOP: ("<=", 1.4), "TensorFlow": (">=", 8), "BentoML": (">=", 5), "MLflow Keras": (">=", 20)}
