@@ -29,8 +29,8 @@ schedule: .venv/run.stamp ## Run the pipeline by itself, as pipeline.yaml says; 
 kfp: .venv/run.stamp ## Export the pipeline for Kubeflow Pipelines and Vertex AI; IMAGE= names the container image, STEPS= chooses
 	@$(PYTHON) -m rowmill export $${IMAGE:+--image "$$IMAGE"} $${STEPS:+--steps "$$STEPS"}
 
-test: .venv/dev.stamp ## Run the tests, three files at a time; ARGS= goes to pytest
-	@$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: .venv/dev.stamp ## Run the tests, two files at a time; ARGS= goes to pytest
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev.stamp ## Check format, style, types and the direction of imports
 	$(PYTHON) -m ruff format --check .

@@ -279,7 +279,7 @@ class TestChanges:
         job.suspend()
         try:
             for page in (first, second):
-                expect(page.locator(".rm-change")).to_contain_text("is under way outside this page", timeout=4000)
+                expect(page.locator(".rm-change")).to_contain_text("is under way outside this page", timeout=15000)
             first.bring_to_front()  # a browser draws what is in sight
             # The quickest of some clicks: this machine does other things, too.
             assert min(_milliseconds_of_a_click(first, model_id) for model_id in 3 * (site.good, site.weak)) < 150
@@ -287,12 +287,12 @@ class TestChanges:
             expect(second.get_by_role("button", name="Deploy", exact=True)).to_be_disabled()
             photograph(second, "deploying")
             second.reload()
-            expect(second.locator(".rm-change")).to_contain_text("is under way outside this page", timeout=4000)
+            expect(second.locator(".rm-change")).to_contain_text("is under way outside this page", timeout=15000)
             site.kernel_of(first).kill()
             expect(first.get_by_text("This page lost what is behind it")).to_be_visible(timeout=10000)
             photograph(first, "lost")
             first.get_by_role("button", name="Reload").click()
-            expect(first.locator(".rm-change")).to_contain_text("is under way outside this page", timeout=6000)
+            expect(first.locator(".rm-change")).to_contain_text("is under way outside this page", timeout=15000)
         finally:
             job.resume()
         for page in (first, second):

@@ -248,7 +248,7 @@ class TestSearch:
         first, second = site.open(context, "search"), site.open(context, "search")
         _start_by_keyboard(first)
         for page in (first, second):
-            expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=5000)
+            expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=15000)
             expect(page.get_by_role("button", name="Start the search")).to_be_disabled()
         expect(first.locator(".rm-now")).to_contain_text("running", timeout=60000)
         (running,) = [search for search in study.known(site.mill.state, 9) if search.is_running]
@@ -260,11 +260,11 @@ class TestSearch:
             expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=20000)
         before = max(len(trial.curve) for trial in running.trials())
         first.get_by_role("button", name="Resume").click()
-        expect(second.get_by_role("button", name="Stop")).to_be_visible(timeout=5000)
+        expect(second.get_by_role("button", name="Stop")).to_be_visible(timeout=15000)
         site.kernel_of(first).kill()
         expect(first.get_by_text("This page lost what is behind it")).to_be_visible(timeout=10000)
         first.get_by_role("button", name="Reload").click()
-        expect(first.get_by_role("button", name="Stop")).to_be_visible(timeout=6000)
+        expect(first.get_by_role("button", name="Stop")).to_be_visible(timeout=15000)
         expect(second.locator(".rm-now")).to_have_text(re.compile(rf"{running.experiment}\s+running"), timeout=60000)
         for page in (first, second):
             expect(page.locator(".rm-now")).to_have_text(re.compile(rf"{running.experiment}\s+finished"), timeout=90000)
@@ -286,7 +286,7 @@ def _train_by_hand(page: Page, other: Page, model_id: str, units: str) -> None:
     page.locator(".rm-chosen").get_by_label("units").fill(units)
     page.get_by_role("button", name="Train with these values").click()
     for each in (page, other):
-        expect(each.get_by_role("button", name="Stop")).to_be_visible(timeout=8000)
+        expect(each.get_by_role("button", name="Stop")).to_be_visible(timeout=15000)
     page.bring_to_front()  # a browser draws what is in sight
     rows = [model_id.replace("t002", name) for name in 3 * ("t001", "t002")]
     took = [_milliseconds_of_a_click(page, row) for row in rows]
