@@ -16,7 +16,7 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 from rowmill import jobs, settings
 from rowmill.data import dataset, sources
-from rowmill.pages import host
+from rowmill.pages import change, host
 from rowmill.records import ModelRecord
 from rowmill.registry import connected
 from rowmill.settings import Settings
@@ -25,7 +25,7 @@ from rowmill.tables import TABLES, to_row
 from benchmarks.figures import Figure, conclude
 
 RUNS, MODELS = 5, 1000
-WARM_SECONDS, COLD_SECONDS, MEGABYTES = 1.5, 4.0, 140.0
+WARM_SECONDS, COLD_SECONDS, BACK_SECONDS, MEGABYTES = 1.5, 4.0, 4.0, 140.0
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 OPEN = "() => document.querySelectorAll('.rm-table tbody tr').length && document.querySelector('.rm-model dl')"
 
@@ -43,6 +43,7 @@ def main() -> None:
             path = next(found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name)))
             browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
             warm, cold, memory = _measure(browser, address, project)
+            back = _back(browser, address, project)
             browser.close()
     finally:
         jobs.stop(project.state, host.JOB)
@@ -52,6 +53,7 @@ def main() -> None:
         [
             _within("a page opens, warm", warm, "s", WARM_SECONDS),
             _within("a page opens, cold", cold, "s", COLD_SECONDS),
+            _within("a page that comes back shows what goes on", back, "s", BACK_SECONDS),
             _within("memory of a viewer", memory, "MB", MEGABYTES),
         ],
     )
@@ -71,6 +73,23 @@ def _measure(browser: Browser, address: str, project: Settings) -> tuple[list[fl
         memory.append(max(_megabytes(project, page) for page in (first, second)))
         context.close()
     return warm, cold, memory
+
+
+def _back(browser: Browser, address: str, project: Settings) -> list[float]:
+    """Return how long a page that is loaded again takes until it shows a change that goes on outside it."""
+    name = change.job_name("digits")
+    jobs.start_once(project.state, jobs.Job(name, "a deployment that takes its time", ["sleep", "300"], project.root))
+    page = browser.new_context().new_page()
+    _seconds(page, address)
+    found = []
+    for _ in range(RUNS):
+        time.sleep(8)
+        started = time.perf_counter()
+        page.reload(wait_until="commit")
+        page.wait_for_function("() => document.querySelector('.rm-change')?.textContent.includes('is under way')", polling=20)
+        found.append(time.perf_counter() - started)
+    jobs.stop(project.state, name)
+    return found
 
 
 def _seconds(page: Page, address: str) -> float:
